@@ -1,0 +1,6 @@
+# Slim RRDBNet with the step schedule. Published: 28.216 dB val at 157.5k iterations.
+_base_ = [
+    './_base_/models/rrdbnet.py', './_base_/datasets/ffhq.py', './_base_/schedules/step_400k.py',
+    './_base_/runtime/default.py'
+]
+data = dict(train_dataloader=dict(samples_per_gpu=16))

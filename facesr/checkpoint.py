@@ -1,0 +1,158 @@
+"""Checkpoints: written whole, read without executing pickled code, never loaded in part.
+
+The format is mmcv's (`meta`, `state_dict`, `optimizer`), so MMEditing's own tools read ours.
+"""
+import contextlib
+import pickle
+import platform
+import re
+import shutil
+from pathlib import Path
+
+import mmcv
+import numpy as np
+import torch
+from mmcv.parallel import is_module_wrapper
+from mmcv.runner.checkpoint import get_state_dict, weights_to_cpu
+
+from facesr.errors import UserError
+from facesr.files import atomic_path
+
+LATEST = 'latest.pth'
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, broken, unsafe or does not fit the model."""
+
+
+def save_checkpoint(path, model, optimizer=None, meta=None) -> None:
+    """Write an mmcv-style checkpoint atomically.
+
+    Args:
+        path (str | Path): The file; replaced only once the new one is whole.
+        model (nn.Module): Its weights are stored from the CPU, without a wrapper's prefix.
+        optimizer (dict[str, Optimizer] | None): Optimizers by name, as MMEditing has them.
+        meta (dict | None): Plain values only (str, numbers, lists, dicts).
+    """
+    model = model.module if is_module_wrapper(model) else model
+    checkpoint = dict(
+        meta=dict(meta or {}, mmcv_version=mmcv.__version__),
+        state_dict=weights_to_cpu(get_state_dict(model)))
+    if optimizer:
+        checkpoint['optimizer'] = {name: optim.state_dict() for name, optim in optimizer.items()}
+    with atomic_path(path) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def point_latest_to(path) -> None:
+    """Let `latest.pth` in the checkpoint's folder lead to it: a link, or a copy where links fail."""
+    path = Path(path)
+    with contextlib.suppress(OSError, NotImplementedError):
+        if platform.system() != 'Windows':
+            link = path.with_name(f'.{LATEST}.tmp')
+            link.unlink(missing_ok=True)
+            link.symlink_to(path.name)
+            link.replace(path.with_name(LATEST))
+            return
+    with atomic_path(path.with_name(LATEST)) as temporary:
+        shutil.copyfile(path, temporary)
+
+
+def find_latest(work_dir):
+    """The newest checkpoint of a work dir: `latest.pth`, else the highest `iter_*.pth`, else None."""
+    work_dir = Path(work_dir)
+    if (work_dir / LATEST).is_file():
+        return work_dir / LATEST
+    numbered = {
+        int(match[1]): path
+        for path in work_dir.glob('iter_*.pth')
+        if (match := re.fullmatch(r'iter_(\d+)\.pth', path.name))
+    }
+    return numbered[max(numbered)] if numbered else None
+
+
+def read_checkpoint(path, map_location='cpu') -> dict:
+    """Read a checkpoint; only tensors and plain values are accepted (`weights_only`).
+
+    Args:
+        path (str | Path): A file of ours, of MMEditing's, or a bare state dict.
+        map_location (str | torch.device): As for `torch.load`.
+
+    Returns:
+        dict: With `state_dict` (names without `module.`) and `meta`, and `optimizer` if it has one.
+
+    Raises:
+        CheckpointError: The file is missing, is no checkpoint, or contains pickled code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'{path}: no such checkpoint{_nearby(path)}')
+    try:
+        with _numpy_scalars_allowed():
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        if 'weights_only' in str(error).lower() or 'weights only' in str(error).lower():
+            raise CheckpointError(f'{path}: refused, because reading it would execute pickled code; '
+                                  'save it again with tensors and plain values only') from error
+        raise CheckpointError(f'{path}: not a PyTorch checkpoint, or a damaged one') from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f'{path}: not a PyTorch checkpoint, or a damaged one') from error
+    return _normalised(checkpoint, path)
+
+
+def load_weights(model, checkpoint: dict, path) -> None:
+    """Put a checkpoint's weights into a model: all of them, or an error and none.
+
+    Args:
+        model (nn.Module): The model, wrapped or not.
+        checkpoint (dict): From `read_checkpoint`.
+        path (str | Path): Where it came from, for the message.
+
+    Raises:
+        CheckpointError: Names or shapes differ; the message counts them and gives examples.
+    """
+    model = model.module if is_module_wrapper(model) else model
+    theirs, ours = checkpoint['state_dict'], model.state_dict()
+    wrong = {
+        'missing': sorted(ours.keys() - theirs.keys()),
+        'not in the model': sorted(theirs.keys() - ours.keys()),
+        'of another shape': [
+            f'{name} {tuple(theirs[name].shape)}, here {tuple(ours[name].shape)}' for name in ours
+            if name in theirs and theirs[name].shape != ours[name].shape
+        ]
+    }
+    if any(wrong.values()):
+        found = '; '.join(f'{len(names)} {what} ({names[0]})' for what, names in wrong.items() if names)
+        origin = checkpoint['meta'].get('exp_name')
+        made_by = f', it was made with {origin}' if origin else ''
+        raise CheckpointError(f'{path} does not fit this config: weights {found}{made_by}; '
+                              'give the config and the checkpoint that belong together')
+    model.load_state_dict(theirs)
+
+
+def _normalised(checkpoint, path) -> dict:
+    if isinstance(checkpoint, dict) and 'state_dict' not in checkpoint:
+        checkpoint = dict(state_dict=checkpoint)
+    state_dict = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else None
+    if not isinstance(state_dict, dict) or not all(torch.is_tensor(v) for v in state_dict.values()):
+        raise CheckpointError(f'{path}: has no state_dict with weights')
+    checkpoint['state_dict'] = {re.sub(r'^module\.', '', name): value for name, value in state_dict.items()}
+    checkpoint.setdefault('meta', {})
+    return checkpoint
+
+
+def _numpy_scalars_allowed():
+    """mmcv's EvalHook stores the best score as a NumPy scalar: harmless, but not allowed by default."""
+    if not hasattr(torch.serialization, 'safe_globals'):  # torch < 2.5
+        return contextlib.nullcontext()
+    core = np._core if hasattr(np, '_core') else np.core
+    kinds = {type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64')}
+    return torch.serialization.safe_globals([
+        (core.multiarray.scalar, 'numpy.core.multiarray.scalar'),  # pickled by NumPy 1
+        core.multiarray.scalar, np.dtype, *kinds
+    ])
+
+
+def _nearby(path: Path) -> str:
+    names = sorted(p.name for p in path.parent.glob('*.pth')) if path.parent.is_dir() else []
+    return f'; {path.parent} has {", ".join(names)}' if names else ''

@@ -1,0 +1,110 @@
+"""What is looked at before a run starts, so that it does not fail hours later or with a traceback."""
+from pathlib import Path
+
+from mmcv import Config
+
+from facesr.annotation import read_annotation, read_info
+from facesr.config import train_dataset_cfg
+from facesr.errors import UserError
+from facesr.files import list_images
+
+
+def count_parameters(module) -> int:
+    """Number of learnable parameters of an `nn.Module`."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def check_budget(generator, cfg: Config) -> int:
+    """Returns the generator's parameter count.
+
+    Raises:
+        UserError: It is above `budget` (None or absent: no cap).
+    """
+    count, budget = count_parameters(generator), cfg.get('budget')
+    if budget is not None and count > budget:
+        raise UserError(f'the generator has {count:,} parameters, {count - budget:,} over the budget of {budget:,}; '
+                        'make it smaller, or switch the cap off with --cfg-options budget=None')
+    return count
+
+
+def check_schedule(cfg: Config) -> None:
+    """mmcv's cosine restarts fail in the middle of training when the periods end too early."""
+    lr_config = cfg.get('lr_config') or {}
+    periods = lr_config.get('periods')
+    if lr_config.get('policy') == 'CosineRestart' and sum(periods) < cfg.total_iters:
+        raise UserError(f'total_iters is {cfg.total_iters}, but lr_config.periods {list(periods)} end at {sum(periods)}; '
+                        f'set for example --cfg-options "lr_config.periods=[{cfg.total_iters}]" '
+                        '"lr_config.restart_weights=[1]"')
+
+
+def check_training_data(cfg: Config) -> None:
+    """The annotation file and the images it lists.
+
+    Raises:
+        UserError: One is missing, or a GT size is not what the degradation works on.
+    """
+    train = train_dataset_cfg(cfg)
+    folder = require_folder(train.gt_folder, cfg)
+    if 'ann_file' not in train:
+        return
+    if not Path(train.ann_file).is_file():
+        raise UserError(f'{train.ann_file}: no such annotation file; make it with: '
+                        f'python tools/make_annotation.py {train.gt_folder} {train.ann_file}')
+    infos = read_annotation(train.ann_file)
+    missing = [info.name for info in infos if not (folder / info.name).is_file()]
+    if missing:
+        raise UserError(f'{train.ann_file} lists {missing[0]}, which is not in {folder} ({len(missing)} of '
+                        f'{len(infos)} missing); make one for this folder with: python tools/make_annotation.py '
+                        f'{folder} OTHER.txt, and pass --cfg-options data.train.ann_file=OTHER.txt')
+    size = _degradation_size(train.pipeline)
+    wrong = [info for info in infos if size and (info.height, info.width) != size]
+    if wrong:
+        raise UserError(f'{folder / wrong[0].name} is {wrong[0].width}x{wrong[0].height}, but the degradation is for '
+                        f'{size[1]}x{size[0]} ({len(wrong)} of {len(infos)} images differ); resize them or change '
+                        'the target_size of the degradation')
+
+
+def check_pairs(dataset_cfg, cfg: Config) -> None:
+    """The images of a validation or test dataset.
+
+    Raises:
+        UserError: A folder is missing or empty, an image is unreadable or truncated, an LQ or GT image
+            has no partner of the same name, or their sizes do not differ by the scale.
+    """
+    lq_folder = Path(dataset_cfg.lq_folder)
+    lq = {name: read_info(lq_folder / name) for name in require_images(lq_folder, cfg)}
+    if 'gt_folder' not in dataset_cfg:
+        return
+    gt_folder, scale = Path(dataset_cfg.gt_folder), dataset_cfg.scale
+    gt = {name: read_info(gt_folder / name) for name in require_images(gt_folder, cfg)}
+    alone = sorted(lq.keys() ^ gt.keys())
+    if alone:
+        there, lacking = (lq_folder, gt_folder) if alone[0] in lq else (gt_folder, lq_folder)
+        raise UserError(f'{there / alone[0]} has no partner in {lacking} ({len(alone)} images without one); '
+                        'LQ and GT must have the same names')
+    for name, info in lq.items():
+        if (info.height * scale, info.width * scale) != (gt[name].height, gt[name].width):
+            raise UserError(f'{lq_folder / name} is {info.width}x{info.height}, but its GT is {gt[name].width}x'
+                            f'{gt[name].height}, not {scale} times as large')
+
+
+def require_folder(folder, cfg: Config) -> Path:
+    """The folder as a Path, or the error that says how to get the data."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f'{folder}: no such folder; {cfg.get("data_hint", "give one with --data-root")}')
+    return folder
+
+
+def require_images(folder, cfg: Config) -> list:
+    """Names of the images in a folder, at least one."""
+    names = list_images(require_folder(folder, cfg))
+    if not names:
+        raise UserError(f'{folder}: no images in it; {cfg.get("data_hint", "give another with --data-root")}')
+    return names
+
+
+def _degradation_size(pipeline):
+    """(height, width) that the first fixed-size resize of LQ brings images back to, or None."""
+    sizes = [t.params.target_size for t in pipeline if t['type'] == 'RandomResize' and 'target_size' in t.params]
+    return tuple(sizes[0]) if sizes else None

@@ -1,0 +1,115 @@
+"""Loading a config and the few keys that this project adds to MMEditing's."""
+import difflib
+from pathlib import Path
+
+from mmcv import Config, ConfigDict
+
+from facesr.errors import UserError
+
+
+def load_config(path, options=None, data_root=None) -> Config:
+    """Read a config file, with overrides.
+
+    Args:
+        path (str | Path): The config.
+        options (dict | None): Overrides by dotted key, as `--cfg-options` gives them.
+        data_root (str | None): Another folder of the same layout, instead of the config's `data_root`.
+
+    Returns:
+        Config: With `gt_patch_size` put into the training pipeline, `data_root` into every path and
+        `work_dir` set.
+
+    Raises:
+        UserError: The file is missing or wrong, or an option names a key that is not there.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'{path}: no such config{_similar_configs(path)}')
+    try:
+        cfg = Config.fromfile(str(path))
+    except Exception as error:  # a config is Python code: anything can go wrong in it
+        raise UserError(f'{path}: cannot be read as a config ({type(error).__name__}: {error})') from error
+    _merge_options(cfg, options or {}, path)
+    if data_root:
+        _rebase_data(cfg, data_root)
+    _apply_patch_size(cfg)
+    if not cfg.get('work_dir'):
+        cfg.work_dir = str(Path('work_dirs') / path.stem)
+    return cfg
+
+
+def _merge_options(cfg: Config, options: dict, path: Path) -> None:
+    for key in options:
+        _require_known(cfg, key, path)
+    try:
+        cfg.merge_from_dict(options)
+    except (TypeError, KeyError, IndexError) as error:
+        raise UserError(f'--cfg-options: does not fit {path} ({error})') from error
+
+
+def _require_known(cfg: Config, key: str, path: Path) -> None:
+    """Refuse a mistyped key: the first part, and every part that others follow, must be in the config.
+
+    The last part of a longer key may be new: `optimizers.generator.weight_decay` is an argument.
+    """
+    node, parts = cfg._cfg_dict, key.split('.')
+    for depth, part in enumerate(parts):
+        if isinstance(node, (list, tuple)):
+            known = [str(i) for i in range(len(node))]
+        elif isinstance(node, dict):
+            known = list(node)
+        else:
+            known = []
+        if part not in known:
+            if 0 < depth == len(parts) - 1 and isinstance(node, dict):
+                return
+            close = difflib.get_close_matches(part, known, 1)
+            hint = f'; did you mean "{".".join([*parts[:depth], close[0]])}"?' if close else ''
+            raise UserError(f'--cfg-options {key}: {path} has no key "{".".join(parts[:depth + 1])}"{hint}')
+        node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
+
+
+def _rebase_data(cfg: Config, data_root: str) -> None:
+    """Let every path in `cfg.data` that starts with `cfg.data_root` start with `data_root`."""
+    old = cfg.get('data_root')
+    if not old:
+        raise UserError('--data-root: this config has no data_root to replace')
+
+    def rebase(node):
+        if isinstance(node, str) and (node == old or node.startswith(f'{old}/')):
+            return f'{data_root.rstrip("/")}{node[len(old):]}'
+        if isinstance(node, dict):
+            return ConfigDict({key: rebase(value) for key, value in node.items()})
+        if isinstance(node, (list, tuple)):
+            return type(node)(rebase(value) for value in node)
+        return node
+
+    cfg.data = rebase(cfg.data)
+    cfg.data_root = data_root
+
+
+def _apply_patch_size(cfg: Config) -> None:
+    """Put the top-level `gt_patch_size` into the training pipeline's PairedRandomCrop."""
+    size, scale = cfg.get('gt_patch_size'), cfg.get('scale', 1)
+    if size is None:
+        return
+    if not isinstance(size, int) or size <= 0 or size % scale:
+        raise UserError(f'gt_patch_size is {size!r}: give a positive multiple of the scale {scale}')
+    for transform in train_dataset_cfg(cfg).pipeline:
+        if transform['type'] == 'PairedRandomCrop':
+            transform['gt_patch_size'] = size
+
+
+def train_dataset_cfg(cfg: Config) -> ConfigDict:
+    """The training dataset's config, inside a `RepeatDataset` if there is one."""
+    dataset = cfg.data.train
+    return dataset.dataset if dataset['type'] == 'RepeatDataset' else dataset
+
+
+def _similar_configs(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path('configs')
+    names = sorted(p.name for p in folder.glob('*.py'))
+    close = difflib.get_close_matches(path.name, names, 1)
+    if close:
+        return f'; did you mean {folder / close[0]}?'
+    return f'; {folder} has {", ".join(names)}' if names else ''

@@ -1,0 +1,65 @@
+"""Data loaders for training and evaluation."""
+import os
+from functools import partial
+
+import cv2
+import torch
+from mmcv.parallel import collate
+from mmedit.datasets.builder import worker_init_fn
+from torch.utils.data import DataLoader
+
+from facesr.datasets.sampler import EndlessSampler
+
+
+def build_train_loader(dataset, data_cfg, seed: int, start_iter: int = 0) -> DataLoader:
+    """A loader that never ends (see `EndlessSampler`).
+
+    Args:
+        dataset (Dataset): Training set.
+        data_cfg (ConfigDict): `cfg.data`; `train_dataloader` may set `samples_per_gpu`,
+            `workers_per_gpu` and anything that torch's DataLoader takes.
+        seed (int): Of the order and of the workers' random draws.
+        start_iter (int): Iterations already done, for a resumed run. Default: 0.
+    """
+    options = _loader_options(data_cfg, 'train')
+    sampler = EndlessSampler(len(dataset), seed, start_iter * options['batch_size'])
+    # A resumed run must not draw the same degradations again that it began with.
+    init = partial(_init_worker, num_workers=options['num_workers'], seed=seed + start_iter)
+    options.setdefault('persistent_workers', options['num_workers'] > 0)
+    return DataLoader(dataset, sampler=sampler, worker_init_fn=init, **options)
+
+
+def build_eval_loader(dataset, data_cfg, split: str) -> DataLoader:
+    """A loader that reads a dataset once, in order; options from `<split>_dataloader`."""
+    return DataLoader(dataset, shuffle=False, worker_init_fn=_one_thread, **_loader_options(data_cfg, split))
+
+
+def samples_per_iteration(data_cfg) -> int:
+    """Training batch size."""
+    return _loader_options(data_cfg, 'train')['batch_size']
+
+
+def _loader_options(data_cfg, split: str) -> dict:
+    shared = {key: data_cfg[key] for key in ('samples_per_gpu', 'workers_per_gpu') if key in data_cfg}
+    options = {**shared, **data_cfg.get(f'{split}_dataloader', {})}
+    batch_size = options.pop('samples_per_gpu', 1)
+    options.setdefault('pin_memory', torch.cuda.is_available())
+    return dict(
+        options,
+        batch_size=batch_size,
+        num_workers=min(options.pop('workers_per_gpu', 0), _cores()),
+        collate_fn=partial(collate, samples_per_gpu=batch_size))
+
+
+def _cores() -> int:
+    """Cores this process may use; more workers than that only get in each other's way."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def _one_thread(_worker_id: int) -> None:
+    cv2.setNumThreads(0)  # workers are the parallelism; OpenCV's own threads would fight over the cores
+
+
+def _init_worker(worker_id: int, num_workers: int, seed: int) -> None:
+    _one_thread(worker_id)
+    worker_init_fn(worker_id, num_workers, rank=0, seed=seed)

@@ -1,0 +1,83 @@
+"""Restoring images with a model, and measuring them as the competition does."""
+import math
+from pathlib import Path
+from typing import Iterator, NamedTuple, Optional
+
+import cv2
+import numpy as np
+import torch
+from mmcv.parallel import is_module_wrapper
+from mmedit.core import psnr, tensor2img
+from tqdm import tqdm
+
+
+class Restored(NamedTuple):
+    """One image that went through a model; arrays are uint8, BGR, (height, width, 3)."""
+    lq_path: str
+    hq: np.ndarray
+    lq: np.ndarray
+    gt: Optional[np.ndarray]
+
+
+class ImageResult(NamedTuple):
+    """Metrics of one image by name, as float (PSNR in dB)."""
+    name: str
+    metrics: dict
+
+
+def restore(model, loader) -> Iterator[Restored]:
+    """Run a restorer over a loader, image by image in the loader's order.
+
+    Rounding and clipping are MMEditing's `tensor2img`, so the arrays equal what
+    `BasicRestorer.forward_test` writes.
+
+    Args:
+        model (BasicRestorer): On its device, wrapped or not; set to eval mode here.
+        loader (DataLoader): Batches with `lq` (n, 3, h, w) in [0, 1], `meta`, and `gt` if there is one.
+
+    Yields:
+        Restored: Per image.
+    """
+    model = model.module if is_module_wrapper(model) else model
+    device = next(model.parameters()).device
+    model.eval()
+    progress = tqdm(total=len(loader.dataset), desc='restore', unit='image', leave=False, disable=None)
+    with progress, torch.no_grad():
+        for batch in loader:
+            output = model.forward_dummy(batch['lq'].to(device, non_blocking=True))
+            metas = [meta for chunk in batch['meta'].data for meta in chunk]
+            for i, meta in enumerate(metas):
+                gt = tensor2img(batch['gt'][i]) if 'gt' in batch else None
+                yield Restored(meta['lq_path'], tensor2img(output[i]), tensor2img(batch['lq'][i]), gt)
+                progress.update()
+
+
+def measure(model, restored: Restored) -> ImageResult:
+    """Metrics of one image, as the model's `test_cfg` names them (`metrics`, `crop_border`)."""
+    model = model.module if is_module_wrapper(model) else model
+    border = model.test_cfg.get('crop_border', 0)
+    return ImageResult(
+        Path(restored.lq_path).name, {
+            name: float(model.allowed_metrics[name](restored.hq, restored.gt, border))
+            for name in model.test_cfg['metrics']
+        })
+
+
+def evaluate_loader(model, loader) -> list:
+    """Restore and measure every pair of a loader; returns a list of `ImageResult`."""
+    return [measure(model, restored) for restored in restore(model, loader)]
+
+
+def mean_metrics(results) -> dict:
+    """Mean of each metric over images."""
+    return {name: math.fsum(r.metrics[name] for r in results) / len(results) for name in results[0].metrics}
+
+
+def bicubic(lq: np.ndarray, scale: int = 4) -> np.ndarray:
+    """What a model has to beat: OpenCV's bicubic upscaling, uint8 (h, w, 3) -> (scale h, scale w, 3)."""
+    return cv2.resize(lq, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+
+
+def bicubic_psnr(restored: Restored, crop_border: int = 0) -> float:
+    """PSNR in dB of bicubic upscaling on the same pair."""
+    return float(psnr(bicubic(restored.lq, restored.gt.shape[0] // restored.lq.shape[0]), restored.gt, crop_border))

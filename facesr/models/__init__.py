@@ -1,0 +1,3 @@
+from facesr.models.restorer import FaceRestorer
+
+__all__ = ['FaceRestorer']

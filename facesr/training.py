@@ -1,0 +1,145 @@
+"""Training a config: what `tools/train.py` does."""
+import logging
+import time
+from pathlib import Path
+
+import mmedit
+import torch
+from mmcv import Config, build_from_cfg
+from mmcv.parallel import MMDataParallel
+from mmcv.runner import HOOKS, CheckpointHook, IterTimerHook
+from mmcv.utils import collect_env
+from mmedit.apis import set_random_seed
+from mmedit.core import build_optimizers
+from mmedit.datasets import build_dataset
+from mmedit.models import build_model
+from mmedit.utils import get_root_logger
+
+import facesr
+from facesr.checkpoint import CheckpointError, find_latest
+from facesr.checks import check_budget, check_pairs, check_schedule, check_training_data
+from facesr.datasets.loader import build_eval_loader, build_train_loader
+from facesr.errors import UserError
+from facesr.files import write_atomic
+from facesr.hooks import SREvalHook
+from facesr.runner import SRIterBasedRunner
+
+RESUME_LATEST = 'latest'
+# After validation (LOW, 70), so that a checkpoint knows the best score of its own iteration.
+CHECKPOINT_PRIORITY = 80
+
+
+def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
+    """Train, validate and keep checkpoints in `cfg.work_dir`.
+
+    Args:
+        cfg (Config): From `load_config`.
+        name (str): The experiment's name in logs and checkpoints (the config's file name).
+        resume (str | None): A checkpoint to continue from, or 'latest' for the work dir's newest.
+        validate (bool): Validate at the config's interval. Default: True.
+
+    Raises:
+        UserError: Data, budget, schedule or checkpoint are not in order; nothing was written then.
+    """
+    work_dir = Path(cfg.work_dir)
+    resume = _find_resume(resume, work_dir)
+    _check(cfg, validate)
+    set_random_seed(cfg.seed)
+    model = build_restorer(cfg)
+    parameters = check_budget(model.generator, cfg)
+
+    timestamp = time.strftime('%Y%m%d_%H%M%S')
+    meta = {
+        'exp_name': name, 'mmedit Version': mmedit.__version__, 'seed': cfg.seed, 'parameters': parameters,
+        'env_info': _env_info()
+    }
+    logger = _start_log(cfg, name, work_dir, timestamp, meta)
+    model, device = _to_device(model, cfg, logger)
+    runner = SRIterBasedRunner(
+        model,
+        optimizer=build_optimizers(model, cfg.optimizers),
+        work_dir=str(work_dir),
+        logger=logger,
+        meta=meta,
+        max_iters=cfg.total_iters)
+    runner.timestamp = timestamp  # gives .log and .log.json the same name
+    _register_hooks(runner, cfg, validate)
+
+    if resume:
+        runner.resume(str(resume), map_location=device)
+    elif cfg.get('load_from'):
+        runner.load_checkpoint(cfg.load_from)
+    if runner.iter >= cfg.total_iters:
+        logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters}')
+        return
+    loader = build_train_loader(build_dataset(cfg.data.train), cfg.data, cfg.seed, start_iter=runner.iter)
+    runner.run([loader], cfg.workflow)
+    best = runner.meta.get('hook_msgs', {}).get('best_ckpt')
+    logger.info(f'done: {cfg.total_iters} iterations, in {work_dir}' + (f'; best checkpoint: {best}' if best else ''))
+
+
+def build_restorer(cfg: Config):
+    """The config's restorer, with a config's mistakes (names, arguments) as a `UserError`."""
+    try:
+        return build_model(cfg.model, train_cfg=cfg.get('train_cfg'), test_cfg=cfg.get('test_cfg'))
+    except (KeyError, TypeError, AssertionError, ValueError) as error:
+        raise UserError(f'config key "model": {error}') from error
+
+
+def _find_resume(resume, work_dir: Path):
+    latest = find_latest(work_dir)
+    if resume == RESUME_LATEST:
+        if latest is None:
+            raise CheckpointError(f'--resume: no checkpoint in {work_dir} yet; leave --resume out to start, '
+                                  'or name one: --resume CKPT')
+        return latest
+    if resume is None and latest is not None:
+        raise UserError(f'{work_dir} already has {latest.resolve().name}; go on with --resume, or start anew with '
+                        'another --work-dir')
+    return resume
+
+
+def _check(cfg: Config, validate: bool) -> None:
+    check_schedule(cfg)
+    check_training_data(cfg)
+    if validate and cfg.get('evaluation'):
+        check_pairs(cfg.data.val, cfg)
+
+
+def _start_log(cfg: Config, name: str, work_dir: Path, timestamp: str, meta: dict) -> logging.Logger:
+    work_dir.mkdir(parents=True, exist_ok=True)
+    cfg.dump(str(work_dir / f'{name}.py'))
+    write_atomic(work_dir / 'environment.txt', f'{meta["env_info"]}\n')
+    logger = get_root_logger(log_file=str(work_dir / f'{timestamp}.log'), log_level=cfg.log_level)
+    cap = f'{cfg.budget:,}' if cfg.get('budget') else 'none'
+    logger.info(f'{name}: {meta["parameters"]:,} generator parameters (cap: {cap}), seed {cfg.seed}')
+    return logger
+
+
+def _env_info() -> str:
+    # mmcv's report; MMEditing's own would take this repository's git commit for MMEditing's.
+    info = dict(collect_env(), MMEditing=mmedit.__version__, facesr=facesr.__version__)
+    return '\n'.join(f'{key}: {value}' for key, value in info.items())
+
+
+def _to_device(model, cfg: Config, logger):
+    if torch.cuda.is_available():
+        torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
+        logger.info(f'training on CUDA: {torch.cuda.get_device_name(0)}')
+        return MMDataParallel(model.cuda(0), device_ids=[0]), torch.device('cuda', 0)
+    logger.info(f'training on the CPU ({torch.get_num_threads()} threads): no CUDA device found')
+    return MMDataParallel(model), torch.device('cpu')
+
+
+def _register_hooks(runner, cfg: Config, validate: bool) -> None:
+    runner.register_lr_hook(dict(cfg.lr_config))
+    runner.register_hook(IterTimerHook(), priority='LOW')
+    if validate and cfg.get('evaluation'):
+        loader = build_eval_loader(build_dataset(cfg.data.val), cfg.data, 'val')
+        runner.register_hook(SREvalHook(loader, **cfg.evaluation), priority='LOW')
+    runner.register_hook(CheckpointHook(**cfg.checkpoint_config), priority=CHECKPOINT_PRIORITY)
+    runner.register_logger_hooks(cfg.log_config)
+    for hook in cfg.get('custom_hooks') or []:
+        hook = dict(hook)
+        priority = hook.pop('priority', 'NORMAL')
+        runner.register_hook(build_from_cfg(hook, HOOKS), priority=priority)

@@ -1,0 +1,41 @@
+"""Write the annotation file that lists the training images, or check one against a folder."""
+import argparse
+
+import _bootstrap  # noqa: F401
+
+from facesr.annotation import differences, not_rgb, read_annotation, scan_folder, write_annotation
+from facesr.errors import UserError, report_user_errors
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('gt_folder', nargs='?', default='data/FFHQ/train/GT', help='default: %(default)s')
+    parser.add_argument('ann_file', nargs='?', default='annotations/ffhq_train.txt', help='default: %(default)s')
+    parser.add_argument('--scale', type=int, default=4, help='must divide every size (default: %(default)s)')
+    parser.add_argument('--force', action='store_true', help='replace an annotation file with other contents')
+    parser.add_argument('--check', metavar='ANN_FILE', help='compare this file with GT_FOLDER; write nothing')
+    return parser.parse_args()
+
+
+@report_user_errors
+def main():
+    args = parse_args()
+    if args.check:
+        annotated = read_annotation(args.check)
+        found = differences(annotated, scan_folder(args.gt_folder, args.scale))
+        if found:
+            print('\n'.join(found))
+            raise UserError(f'{args.check}: {len(found)} differences from {args.gt_folder}; make it anew with '
+                            f'python tools/make_annotation.py {args.gt_folder} {args.check} --force')
+        print(f'{args.check}: {len(annotated)} images, agrees with {args.gt_folder}')
+        return
+
+    infos = scan_folder(args.gt_folder, args.scale)
+    for info in not_rgb(infos):
+        print(f'note: {info.name} has {info.channels} channels; it is converted to RGB when loaded')
+    written = write_annotation(infos, args.ann_file, args.force)
+    print(f'{args.ann_file}: {len(infos)} images, {"written" if written else "already up to date"}')
+
+
+if __name__ == '__main__':
+    main()

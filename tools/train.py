@@ -1,0 +1,37 @@
+"""Train a config, on CUDA if there is a device, else on the CPU."""
+import argparse
+from pathlib import Path
+
+import _bootstrap  # noqa: F401
+
+from facesr.cli import add_config_arguments
+from facesr.config import load_config
+from facesr.errors import report_user_errors
+from facesr.training import RESUME_LATEST, train
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_config_arguments(parser)
+    parser.add_argument('--work-dir', metavar='DIR', help='logs and checkpoints (default: work_dirs/<config name>)')
+    parser.add_argument(
+        '--resume', nargs='?', const=RESUME_LATEST, metavar='CKPT',
+        help="continue a run: from CKPT, or from the work dir's latest checkpoint")
+    parser.add_argument('--seed', type=int, help="random seed (default: the config's)")
+    parser.add_argument('--no-validate', action='store_true', help='train without validation')
+    return parser.parse_args()
+
+
+@report_user_errors
+def main():
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    if args.seed is not None:
+        cfg.seed = args.seed
+    train(cfg, Path(args.config).stem, args.resume, validate=not args.no_validate)
+
+
+if __name__ == '__main__':
+    main()
