@@ -29,6 +29,7 @@ class ImageInfo(NamedTuple):
 
     @property
     def line(self) -> str:
+        """The image's line in an annotation file."""
         return f'{self.name} ({self.height},{self.width},{self.channels})'
 
 

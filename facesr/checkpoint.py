@@ -7,6 +7,7 @@ import pickle
 import platform
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import mmcv
@@ -90,12 +91,10 @@ def read_checkpoint(path, map_location='cpu') -> dict:
     try:
         with _numpy_scalars_allowed():
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        if 'weights_only' in str(error).lower() or 'weights only' in str(error).lower():
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             raise CheckpointError(f'{path}: refused, because reading it would execute pickled code; '
                                   'save it again with tensors and plain values only') from error
-        raise CheckpointError(f'{path}: not a PyTorch checkpoint, or a damaged one') from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(f'{path}: not a PyTorch checkpoint, or a damaged one') from error
     return _normalised(checkpoint, path)
 
@@ -139,6 +138,12 @@ def _normalised(checkpoint, path) -> dict:
     checkpoint['state_dict'] = {re.sub(r'^module\.', '', name): value for name, value in state_dict.items()}
     checkpoint.setdefault('meta', {})
     return checkpoint
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file is a pickle, bare (torch's old format) or in a zip (its new one)."""
+    with path.open('rb') as file:
+        return file.read(1) == pickle.PROTO or zipfile.is_zipfile(path)
 
 
 def _numpy_scalars_allowed():

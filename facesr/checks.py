@@ -32,8 +32,8 @@ def check_schedule(cfg: Config) -> None:
     lr_config = cfg.get('lr_config') or {}
     periods = lr_config.get('periods')
     if lr_config.get('policy') == 'CosineRestart' and sum(periods) < cfg.total_iters:
-        raise UserError(f'total_iters is {cfg.total_iters}, but lr_config.periods {list(periods)} end at {sum(periods)}; '
-                        f'set for example --cfg-options "lr_config.periods=[{cfg.total_iters}]" '
+        raise UserError(f'total_iters is {cfg.total_iters}, but lr_config.periods {list(periods)} end at '
+                        f'{sum(periods)}; set for example --cfg-options "lr_config.periods=[{cfg.total_iters}]" '
                         '"lr_config.restart_weights=[1]"')
 
 

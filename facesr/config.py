@@ -1,5 +1,7 @@
 """Loading a config and the few keys that this project adds to MMEditing's."""
 import difflib
+import sys
+import traceback
 from pathlib import Path
 
 from mmcv import Config, ConfigDict
@@ -28,7 +30,9 @@ def load_config(path, options=None, data_root=None) -> Config:
     try:
         cfg = Config.fromfile(str(path))
     except Exception as error:  # a config is Python code: anything can go wrong in it
-        raise UserError(f'{path}: cannot be read as a config ({type(error).__name__}: {error})') from error
+        message = f'{path}: cannot be read as a config ({type(error).__name__}: {error})'
+        _close_files_of(error)
+        raise UserError(message) from None
     _merge_options(cfg, options or {}, path)
     if data_root:
         _rebase_data(cfg, data_root)
@@ -36,6 +40,15 @@ def load_config(path, options=None, data_root=None) -> Config:
     if not cfg.get('work_dir'):
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     return cfg
+
+
+def _close_files_of(error: Exception) -> None:
+    """mmcv leaves its temporary copy of a broken config open; closing it late would print a complaint."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        traceback.clear_frames(error.__traceback__)
+    finally:
+        sys.unraisablehook = hook
 
 
 def _merge_options(cfg: Config, options: dict, path: Path) -> None:

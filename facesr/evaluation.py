@@ -1,7 +1,8 @@
 """Restoring images with a model, and measuring them as the competition does."""
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ class Restored(NamedTuple):
     lq_path: str
     hq: np.ndarray
     lq: np.ndarray
-    gt: Optional[np.ndarray]
+    gt: np.ndarray | None
 
 
 class ImageResult(NamedTuple):

@@ -49,9 +49,8 @@ def plot_curves(work_dir, out) -> None:
     psnr_axes.plot(iterations, values, color='tab:orange', marker='o', markersize=4)
     if values:
         best = int(np.argmax(values))
-        psnr_axes.annotate(f'best {values[best]:.3f} dB\nat {iterations[best]}', (iterations[best], values[best]),
-                           xytext=(-10, -30), textcoords='offset points', ha='right',
-                           arrowprops=dict(arrowstyle='->'))
+        psnr_axes.plot(iterations[best], values[best], marker='*', markersize=14, color='tab:red')
+        psnr_axes.set_title(f'best {values[best]:.3f} dB at iteration {iterations[best]}', fontsize=10)
     psnr_axes.set(xlabel='iteration', ylabel='validation PSNR (dB)')
     for axes in (loss_axes, psnr_axes):
         axes.grid(alpha=0.3)
@@ -67,8 +66,8 @@ def plot_comparison(images, out) -> None:
     """
     figure = Figure(figsize=(12, 3.2 * len(images)), layout='constrained')
     grid = figure.subplots(len(images), 4, squeeze=False)
-    for row, image in zip(grid, images):
-        for axes, (title, picture) in zip(row, _columns(image)):
+    for row, image in zip(grid, images, strict=True):
+        for axes, (title, picture) in zip(row, _columns(image), strict=True):
             axes.imshow(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), interpolation='nearest')
             axes.set_title(title, fontsize=11)
             axes.axis('off')

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from mmcv.runner import RUNNERS, IterBasedRunner
 
-from facesr.checkpoint import (CheckpointError, load_weights, point_latest_to, read_checkpoint,
-                               save_checkpoint)
+from facesr.checkpoint import CheckpointError, load_weights, point_latest_to, read_checkpoint, save_checkpoint
 
 
 @RUNNERS.register_module()

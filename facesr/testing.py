@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from mmcv import Config
-from mmedit.datasets import build_dataset
 
 from facesr.checkpoint import load_weights, read_checkpoint
 from facesr.checks import check_pairs
@@ -43,7 +42,7 @@ def load_model(cfg: Config, checkpoint):
 def load_split(cfg: Config, split: str):
     """A loader over a split ('val' or 'test'), after looking at its images."""
     check_pairs(cfg.data[split], cfg)
-    return build_eval_loader(build_dataset(cfg.data[split]), cfg.data, split)
+    return build_eval_loader(cfg.data, split)
 
 
 def run_test(model, loader, save_path=None, zip_file=None) -> Report:
@@ -62,7 +61,7 @@ def run_test(model, loader, save_path=None, zip_file=None) -> Report:
     count, results, baseline = 0, [], []
     with ExitStack() as stack:
         add_to_zip = stack.enter_context(submission_zip(zip_file)) if zip_file else None
-        for image, name in zip(restore(model, loader), names):
+        for image, name in zip(restore(model, loader), names, strict=True):
             count += 1
             if save_path or zip_file:
                 png = encode_png(image.hq)

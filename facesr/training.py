@@ -11,7 +11,6 @@ from mmcv.runner import HOOKS, CheckpointHook, IterTimerHook
 from mmcv.utils import collect_env
 from mmedit.apis import set_random_seed
 from mmedit.core import build_optimizers
-from mmedit.datasets import build_dataset
 from mmedit.models import build_model
 from mmedit.utils import get_root_logger
 
@@ -72,7 +71,7 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
     if runner.iter >= cfg.total_iters:
         logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters}')
         return
-    loader = build_train_loader(build_dataset(cfg.data.train), cfg.data, cfg.seed, start_iter=runner.iter)
+    loader = build_train_loader(cfg.data, cfg.seed, start_iter=runner.iter)
     runner.run([loader], cfg.workflow)
     best = runner.meta.get('hook_msgs', {}).get('best_ckpt')
     logger.info(f'done: {cfg.total_iters} iterations, in {work_dir}' + (f'; best checkpoint: {best}' if best else ''))
@@ -110,10 +109,21 @@ def _start_log(cfg: Config, name: str, work_dir: Path, timestamp: str, meta: dic
     work_dir.mkdir(parents=True, exist_ok=True)
     cfg.dump(str(work_dir / f'{name}.py'))
     write_atomic(work_dir / 'environment.txt', f'{meta["env_info"]}\n')
-    logger = get_root_logger(log_file=str(work_dir / f'{timestamp}.log'), log_level=cfg.log_level)
+    logger = get_root_logger(log_level=cfg.log_level)
+    _log_to(work_dir / f'{timestamp}.log', logger)
     cap = f'{cfg.budget:,}' if cfg.get('budget') else 'none'
     logger.info(f'{name}: {meta["parameters"]:,} generator parameters (cap: {cap}), seed {cfg.seed}')
     return logger
+
+
+def _log_to(path: Path, logger: logging.Logger) -> None:
+    """Write the log to this file too, and no longer to that of an earlier run in this process."""
+    for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
+        logger.removeHandler(handler)
+        handler.close()
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter('%(asctime)s - %(name)s - %(levelname)s - %(message)s'))
+    logger.addHandler(handler)
 
 
 def _env_info() -> str:
@@ -135,8 +145,7 @@ def _register_hooks(runner, cfg: Config, validate: bool) -> None:
     runner.register_lr_hook(dict(cfg.lr_config))
     runner.register_hook(IterTimerHook(), priority='LOW')
     if validate and cfg.get('evaluation'):
-        loader = build_eval_loader(build_dataset(cfg.data.val), cfg.data, 'val')
-        runner.register_hook(SREvalHook(loader, **cfg.evaluation), priority='LOW')
+        runner.register_hook(SREvalHook(build_eval_loader(cfg.data, 'val'), **cfg.evaluation), priority='LOW')
     runner.register_hook(CheckpointHook(**cfg.checkpoint_config), priority=CHECKPOINT_PRIORITY)
     runner.register_logger_hooks(cfg.log_config)
     for hook in cfg.get('custom_hooks') or []:

@@ -38,6 +38,7 @@ class _PlaceholderExt(types.ModuleType):
 
 
 def apply() -> bool:
+    """Put the placeholder in place of a missing `mmcv._ext`."""
     if NAME in sys.modules or importlib.util.find_spec(NAME) is not None:
         return False
     module = _PlaceholderExt(NAME, __doc__)

@@ -34,6 +34,7 @@ def _import_cpp_extension_quietly() -> None:
 
 
 def apply() -> bool:
+    """Silence the three notices."""
     logger = logging.getLogger('torch.utils.cpp_extension')
     if _drop_cuda_notice in logger.filters:
         return False

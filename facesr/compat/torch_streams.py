@@ -22,6 +22,7 @@ def accept_index(get_stream):
 
 
 def apply() -> bool:
+    """Let mmcv's `_get_stream` take an index."""
     from mmcv.parallel import _functions  # late: the other bridges must be in place first
     if getattr(_functions._get_stream, 'accepts_index', False):
         return False

@@ -5,22 +5,22 @@ from functools import partial
 import cv2
 import torch
 from mmcv.parallel import collate
-from mmedit.datasets.builder import worker_init_fn
+from mmedit.datasets.builder import build_dataset, worker_init_fn
 from torch.utils.data import DataLoader
 
 from facesr.datasets.sampler import EndlessSampler
 
 
-def build_train_loader(dataset, data_cfg, seed: int, start_iter: int = 0) -> DataLoader:
-    """A loader that never ends (see `EndlessSampler`).
+def build_train_loader(data_cfg, seed: int, start_iter: int = 0) -> DataLoader:
+    """A loader over the training set that never ends (see `EndlessSampler`).
 
     Args:
-        dataset (Dataset): Training set.
         data_cfg (ConfigDict): `cfg.data`; `train_dataloader` may set `samples_per_gpu`,
             `workers_per_gpu` and anything that torch's DataLoader takes.
         seed (int): Of the order and of the workers' random draws.
         start_iter (int): Iterations already done, for a resumed run. Default: 0.
     """
+    dataset = build_dataset(data_cfg.train)
     options = _loader_options(data_cfg, 'train')
     sampler = EndlessSampler(len(dataset), seed, start_iter * options['batch_size'])
     # A resumed run must not draw the same degradations again that it began with.
@@ -29,14 +29,11 @@ def build_train_loader(dataset, data_cfg, seed: int, start_iter: int = 0) -> Dat
     return DataLoader(dataset, sampler=sampler, worker_init_fn=init, **options)
 
 
-def build_eval_loader(dataset, data_cfg, split: str) -> DataLoader:
-    """A loader that reads a dataset once, in order; options from `<split>_dataloader`."""
+def build_eval_loader(data_cfg, split: str) -> DataLoader:
+    """A loader that reads `cfg.data`'s 'val' or 'test' once, in the order of names (MMEditing's is the disk's)."""
+    dataset = build_dataset(data_cfg[split])
+    dataset.data_infos.sort(key=lambda info: info['lq_path'])
     return DataLoader(dataset, shuffle=False, worker_init_fn=_one_thread, **_loader_options(data_cfg, split))
-
-
-def samples_per_iteration(data_cfg) -> int:
-    """Training batch size."""
-    return _loader_options(data_cfg, 'train')['batch_size']
 
 
 def _loader_options(data_cfg, split: str) -> dict:

@@ -1,0 +1,58 @@
+"""The main job from end to end on the embedded sample, by the commands that a user would type."""
+import subprocess
+import sys
+from pathlib import Path
+
+from facesr.checkpoint import find_latest, read_checkpoint
+from facesr.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = 'configs/sample/srresnet_sample.py'
+WORK_DIR = 'work_dirs/srresnet_sample'
+
+
+def run_demo() -> dict:
+    """Sample, annotation, training, validation, hand-in zip and pictures; quick when done before.
+
+    Returns:
+        dict[str, str]: What was made, by what it is, as paths relative to the repository.
+
+    Raises:
+        UserError: One of the commands failed.
+    """
+    _tool('make_sample.py')
+    _tool('make_annotation.py', 'data/sample/train/GT', 'annotations/sample_train.txt')
+    started = find_latest(ROOT / WORK_DIR) is not None
+    _tool('train.py', CONFIG, *(['--resume'] if started else []))
+    best = _best_checkpoint()
+    made = {
+        'best checkpoint': best,
+        'validation metrics': f'{WORK_DIR}/val_metrics.json',
+        'HQ test images': f'{WORK_DIR}/test_hq',
+        'hand-in zip': f'{WORK_DIR}/submission.zip',
+        'loss and PSNR curves': f'{WORK_DIR}/curves.png',
+        'LQ | bicubic | HQ | GT': f'{WORK_DIR}/comparison.png',
+    }
+    _tool('test.py', CONFIG, best, '--out', made['validation metrics'])
+    _tool('test.py', CONFIG, best, '--split', 'test', '--save-path', made['HQ test images'], '--zip',
+          made['hand-in zip'])
+    _tool('plot_curves.py', WORK_DIR, '--out', made['loss and PSNR curves'])
+    _tool('show_results.py', CONFIG, best, '--out', made['LQ | bicubic | HQ | GT'])
+    return made
+
+
+def _tool(name: str, *arguments: str) -> None:
+    command = ['python', f'tools/{name}', *arguments]
+    print(f'\n$ {" ".join(command)}', flush=True)
+    status = subprocess.run([sys.executable, *command[1:]], cwd=ROOT).returncode
+    if status:
+        raise UserError(f'tools/{name} ended with status {status}; its message is above')
+
+
+def _best_checkpoint() -> str:
+    """Path of the best checkpoint, by the newest checkpoint's own record."""
+    messages = read_checkpoint(find_latest(ROOT / WORK_DIR))['meta'].get('hook_msgs', {})
+    best = Path(WORK_DIR) / Path(messages.get('best_ckpt', '')).name
+    if not (ROOT / best).is_file():
+        raise UserError(f'{WORK_DIR}: no best checkpoint; remove the folder to train again')
+    return str(best)

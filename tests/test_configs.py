@@ -1,0 +1,93 @@
+import copy
+
+import pytest
+from conftest import CONFIGS
+
+from facesr.checks import check_budget, count_parameters
+from facesr.config import load_config
+from facesr.errors import UserError
+from facesr.training import build_restorer, train
+
+PARAMETERS = {
+    'configs/srresnet_ffhq.py': 1_812_995,
+    'configs/srresnet_ffhq_baseline.py': 1_517_571,
+    'configs/rrdbnet_ffhq.py': 636_947,
+    'configs/rrdbnet_ffhq_cosine.py': 636_947,
+    'configs/rrdbnet_ffhq_original.py': 16_697_987,
+    'configs/sample/srresnet_sample.py': 1_812_995,
+    'configs/sample/rrdbnet_sample.py': 636_947,
+}
+BUDGET = 1_821_085
+
+
+def test_every_shipped_config_has_its_count():
+    assert sorted(PARAMETERS) == CONFIGS
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_parameters_and_budget(config):
+    cfg = load_config(config)
+    generator = build_restorer(cfg).generator
+    assert count_parameters(generator) == PARAMETERS[config]
+    assert cfg.budget == (None if 'original' in config else BUDGET)
+    assert check_budget(generator, cfg) == PARAMETERS[config]
+
+
+def test_a_generator_over_the_budget_stops_training(tiny_config):
+    cfg = tiny_config(**{'model.generator.num_blocks': 21})
+    with pytest.raises(UserError, match='1,886,851 parameters, 65,766 over the budget of 1,821,085'):
+        train(cfg, 'too_big')
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_two_iterations(config, tiny_config, tmp_path):
+    train(tiny_config(config), 'two')
+    names = {path.name for path in (tmp_path / 'work').iterdir()}
+    assert {'iter_2.pth', 'latest.pth', 'two.py', 'environment.txt', 'tf_logs'} <= names
+    assert any(name.startswith('best_PSNR_iter_') for name in names)
+
+
+def test_patch_size_and_data_root_reach_the_pipeline():
+    cfg = load_config('configs/srresnet_ffhq.py', {'gt_patch_size': 96}, 'elsewhere/')
+    assert [t.gt_patch_size for t in cfg.data.train.pipeline if t.type == 'PairedRandomCrop'] == [96]
+    assert cfg.data.val.lq_folder == 'elsewhere/val/LQ'
+    assert cfg.data.train.gt_folder == 'elsewhere/train/GT'
+    assert cfg.data.train.ann_file == 'annotations/ffhq_train.txt'
+    assert cfg.work_dir == 'work_dirs/srresnet_ffhq'
+
+
+def test_the_sample_uses_the_same_degradation():
+    ffhq, sample = load_config('configs/srresnet_ffhq.py'), load_config('configs/sample/srresnet_sample.py')
+    assert sample.degradation == ffhq.degradation
+    pipelines = [copy.deepcopy(cfg.data.train.pipeline) for cfg in (ffhq, sample)]
+    assert [t.pop('gt_patch_size', None) for t in pipelines[1]] != [t.pop('gt_patch_size', None) for t in pipelines[0]]
+    assert pipelines[0] == pipelines[1]
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'total_iter': 5}, 'no key "total_iter"; did you mean "total_iters"'),
+    ({'data.trian.ann_file': 'x'}, 'no key "data.trian"; did you mean "data.train"'),
+    ({'data.train.pipeline.99.keys': []}, 'no key "data.train.pipeline.99"'),
+    ({'gt_patch_size': 30}, 'give a positive multiple of the scale 4'),
+])
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        load_config('configs/srresnet_ffhq.py', options)
+
+
+def test_a_new_argument_may_be_added():
+    cfg = load_config('configs/srresnet_ffhq.py', {'optimizers.generator.weight_decay': 0.1})
+    assert cfg.optimizers.generator.weight_decay == 0.1
+
+
+def test_a_broken_config_is_one_line(tmp_path):
+    broken = tmp_path / 'broken.py'
+    broken.write_text('model = dict(')
+    with pytest.raises(UserError, match='broken.py: cannot be read as a config'):
+        load_config(broken)
+
+
+def test_a_mistake_in_the_model_is_a_user_error():
+    cfg = load_config('configs/srresnet_ffhq.py', {'model.generator.type': 'NoSuchNet'})
+    with pytest.raises(UserError, match='NoSuchNet'):
+        build_restorer(cfg)

@@ -1,0 +1,161 @@
+import json
+from itertools import islice
+
+import pytest
+import torch
+
+from facesr.checkpoint import CheckpointError, read_checkpoint
+from facesr.datasets import EndlessSampler
+from facesr.errors import UserError
+from facesr.training import RESUME_LATEST, train
+
+
+def log_records(work_dir):
+    return [json.loads(line) for log in sorted(work_dir.glob('*.log.json')) for line in log.read_text().splitlines()]
+
+
+@pytest.fixture
+def work(tmp_path):
+    return tmp_path / 'work'
+
+
+def test_what_a_run_leaves(tiny_config, work):
+    train(tiny_config(), 'run')
+    start, *records = log_records(work)
+    assert start['exp_name'] == 'run' and start['parameters'] == 1_812_995 and 'PyTorch' in start['env_info']
+    assert [(r['mode'], r['iter']) for r in records] == [('train', 1), ('val', 1), ('train', 2), ('val', 2)]
+    assert {'loss_pix', 'loss', 'lr', 'time', 'data_time'} <= records[0].keys()
+    assert {'PSNR', 'SSIM'} <= records[1].keys()
+    log = next(work.glob('*.log')).read_text()
+    assert 'eta: ' in log and '1,812,995 generator parameters' in log and 'Best PSNR is' in log
+    assert 'training on' in log
+    assert 'PyTorch' in (work / 'environment.txt').read_text()
+
+
+def test_resume_continues_as_it_was(tiny_config, work):
+    options = {'lr_config.periods': [4], 'lr_config.restart_weights': [1]}
+    train(tiny_config(**options), 'run')
+    first = read_checkpoint(work / 'latest.pth')
+    assert first['meta']['iter'] == 2
+    train(tiny_config(total_iters=4, **options), 'run', resume=RESUME_LATEST)
+    last = read_checkpoint(work / 'latest.pth')
+
+    assert last['meta']['iter'] == 4
+    assert last['meta']['hook_msgs']['best_score'] >= first['meta']['hook_msgs']['best_score']
+    steps = {int(state['step']) for state in last['optimizer']['generator']['state'].values()}
+    assert steps == {4}
+    rates = {r['iter']: r['lr']['generator'] for r in log_records(work) if r.get('mode') == 'train'}
+    assert sorted(rates) == [1, 2, 3, 4]
+    expected = [1e-7 + (2e-4 - 1e-7) * (1 + torch.cos(torch.tensor(torch.pi * i / 4)).item()) / 2 for i in range(4)]
+    assert [rates[i] for i in (1, 2, 3, 4)] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_best_score_survives_a_resume(tiny_config, work):
+    train(tiny_config(), 'run')
+    checkpoint = torch.load(work / 'latest.pth', weights_only=True)
+    best_before = next(work.glob('best_PSNR_iter_*.pth'))
+    checkpoint['meta']['hook_msgs']['best_score'] = 99.0  # never reached again
+    torch.save(checkpoint, work / 'latest.pth')
+    train(tiny_config(total_iters=3), 'run', resume=RESUME_LATEST)
+    messages = read_checkpoint(work / 'latest.pth')['meta']['hook_msgs']
+    assert messages['best_score'] == 99.0
+    assert list(work.glob('best_PSNR_iter_*.pth')) == [best_before]
+
+
+def test_a_better_checkpoint_replaces_the_best(tiny_config, work):
+    train(tiny_config(), 'run')
+    checkpoint = torch.load(work / 'latest.pth', weights_only=True)
+    checkpoint['meta']['hook_msgs']['best_score'] = 0.0
+    torch.save(checkpoint, work / 'latest.pth')
+    train(tiny_config(total_iters=3), 'run', resume=RESUME_LATEST)
+    assert [path.name for path in work.glob('best_PSNR_iter_*.pth')] == ['best_PSNR_iter_3.pth']
+
+
+def test_nothing_is_overwritten_without_resume(tiny_config, work):
+    train(tiny_config(), 'run', validate=False)
+    before = (work / 'iter_2.pth').read_bytes()
+    with pytest.raises(UserError, match='already has iter_2.pth; go on with --resume, or .* another --work-dir'):
+        train(tiny_config(), 'run')
+    assert (work / 'iter_2.pth').read_bytes() == before
+    assert not list(work.glob('best_*'))  # validate=False
+
+
+def test_resume_without_a_checkpoint(tiny_config):
+    with pytest.raises(CheckpointError, match='--resume: no checkpoint in'):
+        train(tiny_config(), 'run', resume=RESUME_LATEST)
+
+
+def test_resume_from_bare_weights_is_refused(tiny_config, work, tmp_path):
+    train(tiny_config(), 'run', validate=False)
+    weights = tmp_path / 'weights.pth'
+    torch.save(read_checkpoint(work / 'latest.pth')['state_dict'], weights)
+    with pytest.raises(CheckpointError, match='load_from'):
+        train(tiny_config(total_iters=3), 'run', resume=str(weights))
+    train(tiny_config(load_from=str(weights), work_dir=str(tmp_path / 'other')), 'run', validate=False)
+
+
+def test_a_finished_run_has_nothing_to_do(tiny_config, work):
+    train(tiny_config(), 'run', validate=False)
+    before = (work / 'iter_2.pth').stat().st_mtime_ns
+    train(tiny_config(), 'run', resume=RESUME_LATEST, validate=False)
+    assert (work / 'iter_2.pth').stat().st_mtime_ns == before
+
+
+def test_same_seed_same_weights(tiny_config, tmp_path):
+    weights = []
+    for seed, name in ((1, 'a'), (1, 'b'), (2, 'c')):
+        work = tmp_path / name
+        train(tiny_config(seed=seed, work_dir=str(work)), 'run', validate=False)
+        weights.append(read_checkpoint(work / 'latest.pth')['state_dict']['generator.conv_last.weight'])
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_periods_that_end_too_early_are_refused(tiny_config, work):
+    with pytest.raises(UserError, match='total_iters is 500000'):
+        train(tiny_config(total_iters=500000), 'run')
+    assert not work.exists()
+
+
+def test_a_larger_gt_than_the_degradation_works_on(tiny_config, tiny_root, tmp_path):
+    ann_file = tmp_path / 'ann.txt'
+    ann_file.write_text((tiny_root / 'train.txt').read_text().replace('(512,512,3)', '(1024,1024,3)'))
+    with pytest.raises(UserError, match='1024x1024, but the degradation is for 512x512'):
+        train(tiny_config(**{'data.train.ann_file': str(ann_file)}), 'run')
+
+
+def test_missing_data_name_path_and_remedy(refused, tiny_root, tmp_path):
+    config = 'configs/srresnet_ffhq.py'
+    assert 'nowhere/train/GT: no such folder' in refused('train.py', config, '--data-root', 'nowhere')
+    sample = refused('train.py', 'configs/sample/srresnet_sample.py', '--data-root', 'nowhere')
+    assert 'python tools/make_sample.py' in sample
+    missing = f'data.train.ann_file={tmp_path}/none.txt'
+    line = refused('train.py', config, '--data-root', tiny_root, '--cfg-options', missing)
+    assert f'python tools/make_annotation.py {tiny_root}/train/GT {tmp_path}/none.txt' in line
+    (tmp_path / 'other.txt').write_text('x.png (512,512,3)\n')
+    line = refused('train.py', config, '--data-root', tiny_root, '--cfg-options',
+                   f'data.train.ann_file={tmp_path}/other.txt')
+    assert 'lists x.png, which is not in' in line
+    assert 'did you mean configs/srresnet_ffhq.py' in refused('train.py', 'configs/srresnet_fhq.py')
+
+
+def test_train_tool(run_tool, tiny_root, tmp_path):
+    done = run_tool('train.py', 'configs/srresnet_ffhq.py', '--data-root', tiny_root, '--work-dir', tmp_path / 'w',
+                    '--seed', 5, '--no-validate', '--cfg-options', f'data.train.ann_file={tiny_root}/train.txt',
+                    'gt_patch_size=32', 'total_iters=1', 'data.train_dataloader.samples_per_gpu=2',
+                    'log_config.interval=1', CUDA_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert 'seed 5' in done.stderr and 'training on' in done.stderr
+    for notice in ('imencode', 'MMCV will release', 'No CUDA runtime', 'Warning'):  # the old libraries' noise
+        assert notice not in done.stderr + done.stdout
+    assert (tmp_path / 'w' / 'iter_1.pth').is_file() and (tmp_path / 'w' / 'srresnet_ffhq.py').is_file()
+
+
+def test_sampler_passes_are_shuffled_and_resumable():
+    whole = list(islice(EndlessSampler(5, seed=3), 20))
+    assert [sorted(whole[i:i + 5]) for i in (0, 5, 10, 15)] == [list(range(5))] * 4
+    assert len({tuple(whole[i:i + 5]) for i in (0, 5, 10, 15)}) > 1
+    assert list(islice(EndlessSampler(5, seed=3, start=7), 13)) == whole[7:]
+    assert list(islice(EndlessSampler(5, seed=4), 20)) != whole
+    with pytest.raises(ValueError):
+        EndlessSampler(0, seed=0)
