@@ -2,7 +2,7 @@
 
 * mmcv 1.7.2 announces mmcv 2.0 with a UserWarning at import.
 * `torch.utils.cpp_extension` (imported by mmcv) says "No CUDA runtime is found" wherever a CUDA
-  toolkit lies on a machine without a GPU; before torch 2.6 or so by `print`, since then by a logger.
+  toolkit lies on a machine without a GPU; older releases print it, newer ones log it.
 * OpenCV tells each data-loader worker that `imencode` converts a float image to 8 bits, which is
   just what MMEditing's `RandomJPEGCompression` relies on.
 
@@ -26,11 +26,11 @@ def _drop_cuda_notice(record: logging.LogRecord) -> bool:
 def _import_cpp_extension_quietly() -> None:
     """Import the module once with its `print` caught; any other output is passed on."""
     captured = io.StringIO()
-    with contextlib.redirect_stdout(captured):
+    with contextlib.redirect_stderr(captured):
         importlib.import_module('torch.utils.cpp_extension')
     for line in captured.getvalue().splitlines():
         if not line.startswith(CUDA_NOTICE):
-            print(line)
+            print(line, file=sys.stderr)
 
 
 def apply() -> bool:
