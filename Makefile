@@ -30,7 +30,7 @@ $(PY):
 
 $(VENV)/.installed: requirements.txt constraints.txt | $(PY)
 	@# Python 3.13 needs help with mmcv-full's setup.py, which must run before torch is there.
-	if $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then \
+	@if $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then \
 		$(PIP) 'setuptools<81' wheel && \
 		PYTHONPATH=tools/py313 $(PIP) --no-build-isolation --no-deps mmcv-full==1.7.2; \
 	fi
