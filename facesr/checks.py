@@ -1,4 +1,5 @@
 """What is looked at before a run starts, so that it does not fail hours later or with a traceback."""
+import functools
 from pathlib import Path
 
 from mmcv import Config
@@ -25,6 +26,23 @@ def check_budget(generator, cfg: Config) -> int:
         raise UserError(f'the generator has {count:,} parameters, {count - budget:,} over the budget of {budget:,}; '
                         'make it smaller, or switch the cap off with --cfg-options budget=None')
     return count
+
+
+def check_numbers(cfg: Config) -> None:
+    """The keys that count something.
+
+    Raises:
+        UserError: One is no whole number or is too small.
+    """
+    least = {
+        'total_iters': 1, 'seed': 0, 'evaluation.interval': 1, 'log_config.interval': 1, 'data.workers_per_gpu': 0,
+        'data.train_dataloader.samples_per_gpu': 1, 'data.val_dataloader.samples_per_gpu': 1,
+        'data.test_dataloader.samples_per_gpu': 1
+    }
+    for key, smallest in least.items():
+        value = functools.reduce(lambda node, part: (node or {}).get(part), key.split('.'), cfg)
+        if value is not None and (not isinstance(value, int) or value < smallest):
+            raise UserError(f'config key "{key}" is {value!r}: give a whole number, at least {smallest}')
 
 
 def check_schedule(cfg: Config) -> None:

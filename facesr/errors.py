@@ -2,6 +2,7 @@
 import functools
 import os
 import sys
+from contextlib import contextmanager
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -9,6 +10,15 @@ EXIT_INTERRUPTED = 130
 
 class UserError(Exception):
     """A mistake or a missing thing on the user's side; the message is one line and says what to do."""
+
+
+@contextmanager
+def mistakes_in(key: str):
+    """What building an object from `cfg.<key>` raises (unknown type, wrong arguments) becomes a `UserError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise UserError(f'config key "{key}": {" ".join(str(error).split())}') from error
 
 
 def report_user_errors(main):

@@ -39,12 +39,12 @@ class SREvalHook(EvalHook):
         messages = runner.meta['hook_msgs']
         best = messages.get('best_score', self.init_value_map[self.rule])
         if not self.compare_func(key_score, best):
-            runner.logger.info(f'Best {self.key_indicator} stays {best:.4f} ({Path(self.best_ckpt_path).name})')
+            runner.logger.info(f'Best {self.key_indicator} stays {best:.4f}')
             return
         previous, name = self.best_ckpt_path, f'best_{self.key_indicator}_iter_{runner.iter + 1}.pth'
         self.best_ckpt_path = str(Path(self.out_dir) / name)
         messages.update(best_score=float(key_score), best_ckpt=self.best_ckpt_path)
         runner.save_checkpoint(self.out_dir, filename_tmpl=name, create_symlink=False)
-        if previous and previous != self.best_ckpt_path:
-            Path(previous).unlink(missing_ok=True)
+        if previous and Path(previous).name != name:
+            (Path(self.out_dir) / Path(previous).name).unlink(missing_ok=True)  # by name: the work dir may have moved
         runner.logger.info(f'Best {self.key_indicator} is {key_score:.4f}, saved as {name}')

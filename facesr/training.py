@@ -5,9 +5,9 @@ from pathlib import Path
 
 import mmedit
 import torch
-from mmcv import Config, build_from_cfg
+from mmcv import Config
 from mmcv.parallel import MMDataParallel
-from mmcv.runner import HOOKS, CheckpointHook, IterTimerHook
+from mmcv.runner import CheckpointHook, IterTimerHook
 from mmcv.utils import collect_env
 from mmedit.apis import set_random_seed
 from mmedit.core import build_optimizers
@@ -15,10 +15,10 @@ from mmedit.models import build_model
 from mmedit.utils import get_root_logger
 
 import facesr
-from facesr.checkpoint import CheckpointError, find_latest
-from facesr.checks import check_budget, check_pairs, check_schedule, check_training_data
+from facesr.checkpoint import CheckpointError, find_latest, load_weights, read_checkpoint
+from facesr.checks import check_budget, check_numbers, check_pairs, check_schedule, check_training_data
 from facesr.datasets.loader import build_eval_loader, build_train_loader
-from facesr.errors import UserError
+from facesr.errors import UserError, mistakes_in
 from facesr.files import write_atomic
 from facesr.hooks import SREvalHook
 from facesr.runner import SRIterBasedRunner
@@ -46,6 +46,8 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
     set_random_seed(cfg.seed)
     model = build_restorer(cfg)
     parameters = check_budget(model.generator, cfg)
+    if cfg.get('load_from') and not resume:
+        load_weights(model, read_checkpoint(cfg.load_from), cfg.load_from)
 
     timestamp = time.strftime('%Y%m%d_%H%M%S')
     meta = {
@@ -53,10 +55,12 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
         'env_info': _env_info()
     }
     logger = _start_log(cfg, name, work_dir, timestamp, meta)
-    model, device = _to_device(model, cfg, logger)
+    model = _to_device(model, cfg, logger)
+    with mistakes_in('optimizers'):
+        optimizers = build_optimizers(model, cfg.optimizers)
     runner = SRIterBasedRunner(
         model,
-        optimizer=build_optimizers(model, cfg.optimizers),
+        optimizer=optimizers,
         work_dir=str(work_dir),
         logger=logger,
         meta=meta,
@@ -65,9 +69,7 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
     _register_hooks(runner, cfg, validate)
 
     if resume:
-        runner.resume(str(resume), map_location=device)
-    elif cfg.get('load_from'):
-        runner.load_checkpoint(cfg.load_from)
+        runner.resume(resume)
     if runner.iter >= cfg.total_iters:
         logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters}')
         return
@@ -78,11 +80,13 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
 
 
 def build_restorer(cfg: Config):
-    """The config's restorer, with a config's mistakes (names, arguments) as a `UserError`."""
-    try:
+    """The config's restorer (a `BasicRestorer`), on the CPU.
+
+    Raises:
+        UserError: A name or an argument in `cfg.model` is wrong.
+    """
+    with mistakes_in('model'):
         return build_model(cfg.model, train_cfg=cfg.get('train_cfg'), test_cfg=cfg.get('test_cfg'))
-    except (KeyError, TypeError, AssertionError, ValueError) as error:
-        raise UserError(f'config key "model": {error}') from error
 
 
 def _find_resume(resume, work_dir: Path):
@@ -99,6 +103,7 @@ def _find_resume(resume, work_dir: Path):
 
 
 def _check(cfg: Config, validate: bool) -> None:
+    check_numbers(cfg)
     check_schedule(cfg)
     check_training_data(cfg)
     if validate and cfg.get('evaluation'):
@@ -132,23 +137,27 @@ def _env_info() -> str:
     return '\n'.join(f'{key}: {value}' for key, value in info.items())
 
 
-def _to_device(model, cfg: Config, logger):
+def _to_device(model, cfg: Config, logger: logging.Logger) -> MMDataParallel:
     if torch.cuda.is_available():
         torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
         logger.info(f'training on CUDA: {torch.cuda.get_device_name(0)}')
-        return MMDataParallel(model.cuda(0), device_ids=[0]), torch.device('cuda', 0)
+        return MMDataParallel(model.cuda(0), device_ids=[0])
     logger.info(f'training on the CPU ({torch.get_num_threads()} threads): no CUDA device found')
-    return MMDataParallel(model), torch.device('cpu')
+    return MMDataParallel(model)
 
 
 def _register_hooks(runner, cfg: Config, validate: bool) -> None:
-    runner.register_lr_hook(dict(cfg.lr_config))
+    with mistakes_in('lr_config'):
+        runner.register_lr_hook(dict(cfg.lr_config))
     runner.register_hook(IterTimerHook(), priority='LOW')
     if validate and cfg.get('evaluation'):
-        runner.register_hook(SREvalHook(build_eval_loader(cfg.data, 'val'), **cfg.evaluation), priority='LOW')
-    runner.register_hook(CheckpointHook(**cfg.checkpoint_config), priority=CHECKPOINT_PRIORITY)
-    runner.register_logger_hooks(cfg.log_config)
+        loader = build_eval_loader(cfg.data, 'val')
+        with mistakes_in('evaluation'):
+            runner.register_hook(SREvalHook(loader, **cfg.evaluation), priority='LOW')
+    with mistakes_in('checkpoint_config'):
+        runner.register_hook(CheckpointHook(**cfg.checkpoint_config), priority=CHECKPOINT_PRIORITY)
+    with mistakes_in('log_config'):
+        runner.register_logger_hooks(cfg.log_config)
     for hook in cfg.get('custom_hooks') or []:
-        hook = dict(hook)
-        priority = hook.pop('priority', 'NORMAL')
-        runner.register_hook(build_from_cfg(hook, HOOKS), priority=priority)
+        with mistakes_in('custom_hooks'):
+            runner.register_hook_from_cfg(hook)

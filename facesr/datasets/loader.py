@@ -9,6 +9,7 @@ from mmedit.datasets.builder import build_dataset, worker_init_fn
 from torch.utils.data import DataLoader
 
 from facesr.datasets.sampler import EndlessSampler
+from facesr.errors import mistakes_in
 
 
 def build_train_loader(data_cfg, seed: int, start_iter: int = 0) -> DataLoader:
@@ -20,7 +21,8 @@ def build_train_loader(data_cfg, seed: int, start_iter: int = 0) -> DataLoader:
         seed (int): Of the order and of the workers' random draws.
         start_iter (int): Iterations already done, for a resumed run. Default: 0.
     """
-    dataset = build_dataset(data_cfg.train)
+    with mistakes_in('data.train'):
+        dataset = build_dataset(data_cfg.train)
     options = _loader_options(data_cfg, 'train')
     sampler = EndlessSampler(len(dataset), seed, start_iter * options['batch_size'])
     # A resumed run must not draw the same degradations again that it began with.
@@ -31,7 +33,8 @@ def build_train_loader(data_cfg, seed: int, start_iter: int = 0) -> DataLoader:
 
 def build_eval_loader(data_cfg, split: str) -> DataLoader:
     """A loader that reads `cfg.data`'s 'val' or 'test' once, in the order of names (MMEditing's is the disk's)."""
-    dataset = build_dataset(data_cfg[split])
+    with mistakes_in(f'data.{split}'):
+        dataset = build_dataset(data_cfg[split])
     dataset.data_infos.sort(key=lambda info: info['lq_path'])
     return DataLoader(dataset, shuffle=False, worker_init_fn=_one_thread, **_loader_options(data_cfg, split))
 
