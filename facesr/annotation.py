@@ -19,6 +19,9 @@ LINE = re.compile(r'(\S+) \((\d+),(\d+),(\d+)\)')
 # What a whole file of these formats ends with; cheaper to look at than decoding it.
 ENDINGS = {'PNG': b'IEND\xaeB`\x82', 'JPEG': b'\xff\xd9'}
 
+# What Pillow raises on damaged (or absurdly large) files.
+DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
 
 class ImageInfo(NamedTuple):
     """One annotated image."""
@@ -48,7 +51,7 @@ def read_info(path) -> ImageInfo:
             _refuse_truncated(path, image)
     except UnidentifiedImageError:
         raise UserError(f'{path}: not an image, or an unreadable one; remove or replace it') from None
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
+    except DAMAGED as error:
         raise UserError(f'{path}: unreadable image ({error}); remove or replace it') from None
     return info
 
@@ -95,7 +98,7 @@ def read_annotation(ann_file) -> list:
     if not ann_file.is_file():
         raise UserError(f'{ann_file}: no such annotation file; make it with tools/make_annotation.py')
     infos = []
-    for number, line in enumerate(ann_file.read_text().split('\n')[:-1] or [''], start=1):
+    for number, line in enumerate(ann_file.read_text(encoding='utf-8').splitlines() or [''], start=1):
         match = LINE.fullmatch(line)
         if not match:
             raise UserError(f'{ann_file}: line {number} is "{line}", not "name (height,width,channels)"; '

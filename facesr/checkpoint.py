@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from mmcv.parallel import is_module_wrapper
 from mmcv.runner.checkpoint import get_state_dict, weights_to_cpu
+from mmcv.utils import digit_version
 
 from facesr.errors import UserError
 from facesr.files import atomic_path
@@ -60,16 +61,15 @@ def point_latest_to(path) -> None:
 
 
 def find_latest(work_dir):
-    """The newest checkpoint of a work dir: `latest.pth`, else the highest `iter_*.pth`, else None."""
+    """The checkpoint of a work dir with the most iterations: an `iter_*.pth`, or a `best_*_iter_*.pth` where
+    the run was cut off after that; else `latest.pth`; else None.
+    """
     work_dir = Path(work_dir)
-    if (work_dir / LATEST).is_file():
-        return work_dir / LATEST
-    numbered = {
-        int(match[1]): path
-        for path in work_dir.glob('iter_*.pth')
-        if (match := re.fullmatch(r'iter_(\d+)\.pth', path.name))
-    }
-    return numbered[max(numbered)] if numbered else None
+    numbered = sorted((int(match[2]), match[1] is None, path) for path in work_dir.glob('*.pth')
+                      if (match := re.fullmatch(r'(best_.+_)?iter_(\d+)\.pth', path.name)))
+    if numbered:
+        return numbered[-1][2]
+    return work_dir / LATEST if (work_dir / LATEST).is_file() else None
 
 
 def read_checkpoint(path, map_location='cpu') -> dict:
@@ -93,8 +93,8 @@ def read_checkpoint(path, map_location='cpu') -> dict:
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
-            raise CheckpointError(f'{path}: refused, because reading it would execute pickled code; '
-                                  'save it again with tensors and plain values only') from error
+            raise CheckpointError(f'{path}: refused, because reading it would execute pickled code '
+                                  '(or it is damaged); save it again with tensors and plain values only') from error
         raise CheckpointError(f'{path}: not a PyTorch checkpoint, or a damaged one') from error
     return _normalised(checkpoint, path)
 
@@ -148,7 +148,7 @@ def _is_pickle(path: Path) -> bool:
 
 def _numpy_scalars_allowed():
     """mmcv's EvalHook stores the best score as a NumPy scalar: harmless, but not allowed by default."""
-    if not hasattr(torch.serialization, 'safe_globals'):  # torch < 2.5
+    if digit_version(torch.__version__) < digit_version('2.6'):  # allows no names of an older NumPy
         return contextlib.nullcontext()
     core = np._core if hasattr(np, '_core') else np.core
     kinds = {type(np.dtype(kind)) for kind in ('float64', 'float32', 'int64')}

@@ -1,18 +1,20 @@
 """What is looked at before a run starts, so that it does not fail hours later or with a traceback."""
-import functools
 from pathlib import Path
 
 from mmcv import Config
+from mmedit.models.restorers import BasicRestorer
 
 from facesr.annotation import read_annotation, read_info
 from facesr.config import train_dataset_cfg
 from facesr.errors import UserError
 from facesr.files import list_images
 
+LARGEST = 2**32  # NumPy's seeds end there
+
 
 def count_parameters(module) -> int:
-    """Number of learnable parameters of an `nn.Module`."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+    """Number of parameters of an `nn.Module`, frozen ones included."""
+    return sum(p.numel() for p in module.parameters())
 
 
 def check_budget(generator, cfg: Config) -> int:
@@ -35,21 +37,48 @@ def check_numbers(cfg: Config) -> None:
         UserError: One is no whole number or is too small.
     """
     least = {
-        'total_iters': 1, 'seed': 0, 'evaluation.interval': 1, 'log_config.interval': 1, 'data.workers_per_gpu': 0,
-        'data.train_dataloader.samples_per_gpu': 1, 'data.val_dataloader.samples_per_gpu': 1,
-        'data.test_dataloader.samples_per_gpu': 1
+        'total_iters': 1, 'seed': 0, 'evaluation.interval': 1, 'checkpoint_config.interval': 1,
+        'log_config.interval': 1, 'data.workers_per_gpu': 0, 'data.train_dataloader.samples_per_gpu': 1,
+        'data.val_dataloader.samples_per_gpu': 1, 'data.test_dataloader.samples_per_gpu': 1
     }
     for key, smallest in least.items():
-        value = functools.reduce(lambda node, part: (node or {}).get(part), key.split('.'), cfg)
-        if value is not None and (not isinstance(value, int) or value < smallest):
-            raise UserError(f'config key "{key}" is {value!r}: give a whole number, at least {smallest}')
+        node = cfg
+        for part in key.split('.'):
+            node = node.get(part) if hasattr(node, 'get') else None
+        if node is not None and not (isinstance(node, int) and smallest <= node < LARGEST):
+            raise UserError(f'config key "{key}" is {node!r}: give a whole number, at least {smallest}')
+
+
+def check_metrics(cfg: Config) -> None:
+    """That validation knows how to compute what `test_cfg.metrics` and `evaluation.save_best` name.
+
+    Raises:
+        UserError: A metric is unknown, or `save_best` is not among the metrics.
+    """
+    metrics, known = list((cfg.get('test_cfg') or {}).get('metrics') or []), list(BasicRestorer.allowed_metrics)
+    unknown = [metric for metric in metrics if metric not in known]
+    if unknown or not metrics:
+        raise UserError(f'config key "test_cfg.metrics" is {metrics}: give some of {", ".join(known)}')
+    best = (cfg.get('evaluation') or {}).get('save_best')
+    if best is not None and best not in metrics:
+        raise UserError(f'config key "evaluation.save_best" is {best!r}: give one of test_cfg.metrics {metrics}, '
+                        'or None')
 
 
 def check_schedule(cfg: Config) -> None:
-    """mmcv's cosine restarts fail in the middle of training when the periods end too early."""
+    """mmcv's cosine restarts fail in the middle of training when the periods end too early.
+
+    Raises:
+        UserError: `lr_config.periods` end before `total_iters`, or do not go with `restart_weights`.
+    """
     lr_config = cfg.get('lr_config') or {}
-    periods = lr_config.get('periods')
-    if lr_config.get('policy') == 'CosineRestart' and sum(periods) < cfg.total_iters:
+    if lr_config.get('policy') != 'CosineRestart':
+        return
+    periods, weights = lr_config.get('periods'), lr_config.get('restart_weights')
+    if not all(isinstance(value, (list, tuple)) for value in (periods, weights)) or len(periods) != len(weights):
+        raise UserError(f'config keys "lr_config.periods" {periods!r} and "lr_config.restart_weights" {weights!r}: '
+                        'give two lists of the same length, as [150000,150000] and [1,1]')
+    if sum(periods) < cfg.total_iters:
         raise UserError(f'total_iters is {cfg.total_iters}, but lr_config.periods {list(periods)} end at '
                         f'{sum(periods)}; set for example --cfg-options "lr_config.periods=[{cfg.total_iters}]" '
                         '"lr_config.restart_weights=[1]"')
@@ -80,6 +109,11 @@ def check_training_data(cfg: Config) -> None:
         raise UserError(f'{folder / wrong[0].name} is {wrong[0].width}x{wrong[0].height}, but the degradation is for '
                         f'{size[1]}x{size[0]} ({len(wrong)} of {len(infos)} images differ); resize them or change '
                         'the target_size of the degradation')
+    patch = cfg.get('gt_patch_size')
+    small = [info for info in infos if patch and min(info.height, info.width) < patch]
+    if small:
+        raise UserError(f'config key "gt_patch_size" is {patch}, but {folder / small[0].name} is only '
+                        f'{small[0].width}x{small[0].height}')
 
 
 def check_pairs(dataset_cfg, cfg: Config) -> None:
@@ -107,7 +141,11 @@ def check_pairs(dataset_cfg, cfg: Config) -> None:
 
 
 def require_folder(folder, cfg: Config) -> Path:
-    """The folder as a Path, or the error that says how to get the data."""
+    """The folder as a Path.
+
+    Raises:
+        UserError: It is missing; the config's `data_hint` says how to get the data.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder; {cfg.get("data_hint", "give one with --data-root")}')
@@ -115,10 +153,19 @@ def require_folder(folder, cfg: Config) -> Path:
 
 
 def require_images(folder, cfg: Config) -> list:
-    """Names of the images in a folder, at least one."""
-    names = list_images(require_folder(folder, cfg))
+    """Names of the images in a folder.
+
+    Raises:
+        UserError: The folder is missing, has no images, or has some in a sub-folder, which MMEditing's
+            `SRFolderDataset` would read as well.
+    """
+    folder = require_folder(folder, cfg)
+    names = list_images(folder)
     if not names:
         raise UserError(f'{folder}: no images in it; {cfg.get("data_hint", "give another with --data-root")}')
+    for child in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if list_images(child):
+            raise UserError(f'{child}: images in a sub-folder would be read too; move or remove it')
     return names
 
 

@@ -8,6 +8,10 @@ from mmcv import Config, ConfigDict
 
 from facesr.errors import UserError
 
+# Top-level names that config files build `data` from; changing them afterwards would change nothing.
+ASSEMBLED = ('scale', 'resize_modes', 'degradation', 'train_pipeline', 'val_pipeline', 'test_pipeline')
+CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
+
 
 def load_config(path, options=None, data_root=None) -> Config:
     """Read a config file, with overrides.
@@ -63,9 +67,15 @@ def _merge_options(cfg: Config, options: dict, path: Path) -> None:
 def _require_known(cfg: Config, key: str, path: Path) -> None:
     """Refuse a mistyped key: the first part, and every part that others follow, must be in the config.
 
-    The last part of a longer key may be new: `optimizers.generator.weight_decay` is an argument.
+    The last part of a longer key may be new, as `optimizers.generator.weight_decay` is, unless it
+    looks like one that is there.
     """
     node, parts = cfg._cfg_dict, key.split('.')
+    if parts[0] == 'data_root':
+        raise UserError('--cfg-options data_root: use --data-root DIR, which changes the paths made from it')
+    if parts[0] in ASSEMBLED:
+        raise UserError(f'--cfg-options {key}: "{parts[0]}" only helps to write cfg.data in {path}; override the place '
+                        'itself (data.train.pipeline.3.params...), or write a config of your own')
     for depth, part in enumerate(parts):
         if isinstance(node, (list, tuple)):
             known = [str(i) for i in range(len(node))]
@@ -74,9 +84,9 @@ def _require_known(cfg: Config, key: str, path: Path) -> None:
         else:
             known = []
         if part not in known:
-            if 0 < depth == len(parts) - 1 and isinstance(node, dict):
+            close = difflib.get_close_matches(part, known, 1, CLOSE)
+            if 0 < depth == len(parts) - 1 and isinstance(node, dict) and not close:
                 return
-            close = difflib.get_close_matches(part, known, 1)
             hint = f'; did you mean "{".".join([*parts[:depth], close[0]])}"?' if close else ''
             raise UserError(f'--cfg-options {key}: {path} has no key "{".".join(parts[:depth + 1])}"{hint}')
         node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
@@ -84,7 +94,7 @@ def _require_known(cfg: Config, key: str, path: Path) -> None:
 
 def _rebase_data(cfg: Config, data_root: str) -> None:
     """Let every path in `cfg.data` that starts with `cfg.data_root` start with `data_root`."""
-    old = cfg.get('data_root')
+    old = cfg.get('data_root', '').rstrip('/')
     if not old:
         raise UserError('--data-root: this config has no data_root to replace')
 

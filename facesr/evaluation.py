@@ -26,6 +26,7 @@ class ImageResult(NamedTuple):
     metrics: dict
 
 
+@torch.no_grad()
 def restore(model, loader) -> Iterator[Restored]:
     """Run a restorer over a loader, image by image in the loader's order.
 
@@ -43,7 +44,7 @@ def restore(model, loader) -> Iterator[Restored]:
     device = next(model.parameters()).device
     model.eval()
     progress = tqdm(total=len(loader.dataset), desc='restore', unit='image', leave=False, disable=None)
-    with progress, torch.no_grad():
+    with progress:
         for batch in loader:
             output = model.forward_dummy(batch['lq'].to(device, non_blocking=True))
             metas = [meta for chunk in batch['meta'].data for meta in chunk]
@@ -56,10 +57,9 @@ def restore(model, loader) -> Iterator[Restored]:
 def measure(model, restored: Restored) -> ImageResult:
     """Metrics of one image, as the model's `test_cfg` names them (`metrics`, `crop_border`)."""
     model = model.module if is_module_wrapper(model) else model
-    border = model.test_cfg.get('crop_border', 0)
     return ImageResult(
         Path(restored.lq_path).name, {
-            name: float(model.allowed_metrics[name](restored.hq, restored.gt, border))
+            name: float(model.allowed_metrics[name](restored.hq, restored.gt, model.test_cfg.get('crop_border', 0)))
             for name in model.test_cfg['metrics']
         })
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mmedit.datasets.base_sr_dataset import IMG_EXTENSIONS
 
+from facesr.errors import UserError
+
 
 @contextmanager
 def atomic_path(path):
@@ -13,8 +15,11 @@ def atomic_path(path):
 
     The data are flushed to the disk before the rename, so a kill at any moment leaves either the
     old file or the new one, whole.
+
+    Raises:
+        UserError: `path` is a folder.
     """
-    path = Path(path)
+    path = refuse_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
     os.close(handle)
@@ -27,6 +32,18 @@ def atomic_path(path):
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def refuse_folder(path) -> Path:
+    """The path, if a file may be written there.
+
+    Raises:
+        UserError: It is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f'{path}: is a folder; give the name of a file')
+    return path
 
 
 def _umask() -> int:

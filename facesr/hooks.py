@@ -19,12 +19,21 @@ class SREvalHook(EvalHook):
         interval (int): Iterations between validations.
         save_best (str | None): Metric whose best checkpoint is kept as `best_<metric>_iter_<n>.pth`.
         rule (str): 'greater' if more is better (PSNR, SSIM), else 'less'. Default: 'greater'.
+        start (int | None): Iteration of the first validation; None for `interval`. Default: None.
     """
 
-    def __init__(self, dataloader, interval, save_best='PSNR', rule='greater', **kwargs):
+    def __init__(self, dataloader, interval, save_best='PSNR', rule='greater', start=None):
         super().__init__(
-            dataloader, interval=interval, by_epoch=False, save_best=save_best, rule=rule,
-            test_fn=evaluate_loader, **kwargs)
+            dataloader, start=start, interval=interval, by_epoch=False, save_best=save_best, rule=rule,
+            test_fn=evaluate_loader)
+
+    def before_run(self, runner):
+        """As mmcv's, but a resumed run does not hold on to a best checkpoint that is no longer there."""
+        messages = runner.meta.setdefault('hook_msgs', {})
+        if 'best_ckpt' in messages and not self._in_out_dir(runner, messages['best_ckpt']).is_file():
+            runner.logger.warning(f'best checkpoint {messages["best_ckpt"]} is gone: its score no longer counts')
+            del messages['best_ckpt'], messages['best_score']
+        super().before_run(runner)
 
     def _should_evaluate(self, runner):
         return super()._should_evaluate(runner) or self.is_last_iter(runner)
@@ -42,9 +51,13 @@ class SREvalHook(EvalHook):
             runner.logger.info(f'Best {self.key_indicator} stays {best:.4f}')
             return
         previous, name = self.best_ckpt_path, f'best_{self.key_indicator}_iter_{runner.iter + 1}.pth'
-        self.best_ckpt_path = str(Path(self.out_dir) / name)
+        self.best_ckpt_path = str(self._in_out_dir(runner, name))
         messages.update(best_score=float(key_score), best_ckpt=self.best_ckpt_path)
-        runner.save_checkpoint(self.out_dir, filename_tmpl=name, create_symlink=False)
+        runner.save_checkpoint(runner.work_dir, filename_tmpl=name, create_symlink=False)
         if previous and Path(previous).name != name:
-            (Path(self.out_dir) / Path(previous).name).unlink(missing_ok=True)  # by name: the work dir may have moved
+            self._in_out_dir(runner, previous).unlink(missing_ok=True)
         runner.logger.info(f'Best {self.key_indicator} is {key_score:.4f}, saved as {name}')
+
+    @staticmethod
+    def _in_out_dir(runner, path) -> Path:
+        return Path(runner.work_dir) / Path(path).name  # by name, because the work dir may have been moved

@@ -22,7 +22,6 @@ class SRIterBasedRunner(IterBasedRunner):
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()):
         """Load a checkpoint's weights; always strict. Returns the checkpoint (see `read_checkpoint`)."""
-        self.logger.info(f'load checkpoint from {filename}')
         checkpoint = read_checkpoint(filename, map_location)
         load_weights(self.model, checkpoint, filename)
         return checkpoint
@@ -45,7 +44,6 @@ class SRIterBasedRunner(IterBasedRunner):
         self._epoch = meta.get('epoch', 0)
         self._iter = self._inner_iter = meta['iter']
         self.meta.setdefault('hook_msgs', {}).update(meta.get('hook_msgs', {}))
-        self.logger.info(f'resumed at iteration {self.iter}')
 
     def save_checkpoint(self, out_dir, filename_tmpl='iter_{}.pth', meta=None, save_optimizer=True,
                         create_symlink=True):

@@ -10,8 +10,9 @@ import torch
 from mmcv import Config
 
 from facesr.checkpoint import load_weights, read_checkpoint
-from facesr.checks import check_pairs
+from facesr.checks import check_metrics, check_pairs
 from facesr.datasets.loader import build_eval_loader
+from facesr.errors import UserError
 from facesr.evaluation import bicubic_psnr, mean_metrics, measure, restore
 from facesr.files import write_atomic
 from facesr.submission import encode_png, hq_names, submission_zip
@@ -40,7 +41,13 @@ def load_model(cfg: Config, checkpoint):
 
 
 def load_split(cfg: Config, split: str):
-    """A loader over a split ('val' or 'test'), after looking at its images."""
+    """A loader over a split ('val' or 'test').
+
+    Raises:
+        UserError: An image is missing, unreadable or without partner, or a metric is unknown.
+    """
+    if split == 'val':
+        check_metrics(cfg)
     check_pairs(cfg.data[split], cfg)
     return build_eval_loader(cfg.data, split)
 
@@ -56,8 +63,14 @@ def run_test(model, loader, save_path=None, zip_file=None) -> Report:
 
     Returns:
         Report: Without GT, `results` and `mean` are empty and `bicubic_psnr` is nan.
+
+    Raises:
+        UserError: HQ names would clash, or the outputs would overwrite the LQ images.
     """
-    names = iter(hq_names(info['lq_path'] for info in loader.dataset.data_infos))
+    lq_paths = [info['lq_path'] for info in loader.dataset.data_infos]
+    if save_path and Path(save_path).resolve() in {Path(path).resolve().parent for path in lq_paths}:
+        raise UserError(f'{save_path}: is the folder of the LQ images, which would be overwritten; give another')
+    names = hq_names(lq_paths)
     count, results, baseline = 0, [], []
     with ExitStack() as stack:
         add_to_zip = stack.enter_context(submission_zip(zip_file)) if zip_file else None
@@ -71,7 +84,7 @@ def run_test(model, loader, save_path=None, zip_file=None) -> Report:
                     add_to_zip(name, png)
             if image.gt is not None:
                 results.append(measure(model, image))
-                baseline.append(bicubic_psnr(image))
+                baseline.append(bicubic_psnr(image, model.test_cfg.get('crop_border', 0)))
     if not results:
         return Report(count, [], {}, math.nan)
     return Report(count, results, mean_metrics(results), fmean(baseline))
@@ -88,5 +101,7 @@ def summary(report: Report) -> str:
     """The report's means, one metric a line; PSNR beside bicubic's."""
     units = {'PSNR': ' dB'}
     lines = [f'{name}: {value:.4f}{units.get(name, "")}' for name, value in report.mean.items()]
-    gain = report.mean.get('PSNR', math.nan) - report.bicubic_psnr
-    return '\n'.join([*lines, f'bicubic PSNR: {report.bicubic_psnr:.4f} dB (the model gains {gain:+.4f} dB)'])
+    if 'PSNR' in report.mean:
+        gain = report.mean['PSNR'] - report.bicubic_psnr
+        lines.append(f'bicubic PSNR: {report.bicubic_psnr:.4f} dB (the model gains {gain:+.4f} dB)')
+    return '\n'.join(lines)

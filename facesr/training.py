@@ -1,6 +1,6 @@
 """Training a config: what `tools/train.py` does."""
+import inspect
 import logging
-import time
 from pathlib import Path
 
 import mmedit
@@ -16,7 +16,7 @@ from mmedit.utils import get_root_logger
 
 import facesr
 from facesr.checkpoint import CheckpointError, find_latest, load_weights, read_checkpoint
-from facesr.checks import check_budget, check_numbers, check_pairs, check_schedule, check_training_data
+from facesr.checks import check_budget, check_metrics, check_numbers, check_pairs, check_schedule, check_training_data
 from facesr.datasets.loader import build_eval_loader, build_train_loader
 from facesr.errors import UserError, mistakes_in
 from facesr.files import write_atomic
@@ -38,7 +38,7 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
         validate (bool): Validate at the config's interval. Default: True.
 
     Raises:
-        UserError: Data, budget, schedule or checkpoint are not in order; nothing was written then.
+        UserError: Config, data, budget, schedule or checkpoint are not in order; no file was written then.
     """
     work_dir = Path(cfg.work_dir)
     resume = _find_resume(resume, work_dir)
@@ -49,33 +49,23 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
     if cfg.get('load_from') and not resume:
         load_weights(model, read_checkpoint(cfg.load_from), cfg.load_from)
 
-    timestamp = time.strftime('%Y%m%d_%H%M%S')
-    meta = {
-        'exp_name': name, 'mmedit Version': mmedit.__version__, 'seed': cfg.seed, 'parameters': parameters,
-        'env_info': _env_info()
-    }
-    logger = _start_log(cfg, name, work_dir, timestamp, meta)
-    model = _to_device(model, cfg, logger)
-    with mistakes_in('optimizers'):
-        optimizers = build_optimizers(model, cfg.optimizers)
-    runner = SRIterBasedRunner(
-        model,
-        optimizer=optimizers,
-        work_dir=str(work_dir),
-        logger=logger,
-        meta=meta,
-        max_iters=cfg.total_iters)
-    runner.timestamp = timestamp  # gives .log and .log.json the same name
-    _register_hooks(runner, cfg, validate)
-
+    logger = get_root_logger(log_level=cfg.log_level)
+    runner = _build_runner(model, cfg, logger, validate)
     if resume:
         runner.resume(resume)
     if runner.iter >= cfg.total_iters:
-        logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters}')
+        logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters} in {resume}')
         return
     loader = build_train_loader(cfg.data, cfg.seed, start_iter=runner.iter)
+
+    # No file was written up to here, and everything that a user can get wrong has been looked at.
+    runner.meta.update({'exp_name': name, 'mmedit Version': mmedit.__version__, 'seed': cfg.seed,
+                        'parameters': parameters, 'env_info': _env_info()})
+    _start_log(cfg, name, runner)
+    if resume:
+        logger.info(f'resumed from {resume} at iteration {runner.iter}')
     runner.run([loader], cfg.workflow)
-    best = runner.meta.get('hook_msgs', {}).get('best_ckpt')
+    best = runner.meta['hook_msgs'].get('best_ckpt')
     logger.info(f'done: {cfg.total_iters} iterations, in {work_dir}' + (f'; best checkpoint: {best}' if best else ''))
 
 
@@ -85,6 +75,8 @@ def build_restorer(cfg: Config):
     Raises:
         UserError: A name or an argument in `cfg.model` is wrong.
     """
+    if cfg.model.get('pretrained'):  # mmcv would unpickle it, and load what happens to fit
+        raise UserError('config key "model.pretrained": use load_from, which reads weights safely and entirely')
     with mistakes_in('model'):
         return build_model(cfg.model, train_cfg=cfg.get('train_cfg'), test_cfg=cfg.get('test_cfg'))
 
@@ -104,21 +96,35 @@ def _find_resume(resume, work_dir: Path):
 
 def _check(cfg: Config, validate: bool) -> None:
     check_numbers(cfg)
+    check_metrics(cfg)
     check_schedule(cfg)
     check_training_data(cfg)
     if validate and cfg.get('evaluation'):
         check_pairs(cfg.data.val, cfg)
 
 
-def _start_log(cfg: Config, name: str, work_dir: Path, timestamp: str, meta: dict) -> logging.Logger:
-    work_dir.mkdir(parents=True, exist_ok=True)
+def _build_runner(model, cfg: Config, logger: logging.Logger, validate: bool) -> SRIterBasedRunner:
+    with mistakes_in('optimizers'):
+        optimizers = build_optimizers(model, cfg.optimizers)
+    runner = SRIterBasedRunner(
+        _to_device(model, cfg),
+        optimizer=optimizers,
+        work_dir=cfg.work_dir,
+        logger=logger,
+        meta=dict(hook_msgs={}),
+        max_iters=cfg.total_iters)
+    _register_hooks(runner, cfg, validate)
+    return runner
+
+
+def _start_log(cfg: Config, name: str, runner: SRIterBasedRunner) -> None:
+    work_dir = Path(runner.work_dir)
     cfg.dump(str(work_dir / f'{name}.py'))
-    write_atomic(work_dir / 'environment.txt', f'{meta["env_info"]}\n')
-    logger = get_root_logger(log_level=cfg.log_level)
-    _log_to(work_dir / f'{timestamp}.log', logger)
+    write_atomic(work_dir / 'environment.txt', f'{runner.meta["env_info"]}\n')
+    _log_to(work_dir / f'{runner.timestamp}.log', runner.logger)
     cap = f'{cfg.budget:,}' if cfg.get('budget') else 'none'
-    logger.info(f'{name}: {meta["parameters"]:,} generator parameters (cap: {cap}), seed {cfg.seed}')
-    return logger
+    runner.logger.info(f'{name}: {runner.meta["parameters"]:,} generator parameters (cap: {cap}), seed {cfg.seed}, '
+                       f'on {_device_name()}')
 
 
 def _log_to(path: Path, logger: logging.Logger) -> None:
@@ -137,13 +143,17 @@ def _env_info() -> str:
     return '\n'.join(f'{key}: {value}' for key, value in info.items())
 
 
-def _to_device(model, cfg: Config, logger: logging.Logger) -> MMDataParallel:
+def _to_device(model, cfg: Config) -> MMDataParallel:
+    if not torch.cuda.is_available():
+        return MMDataParallel(model)
+    torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
+    return MMDataParallel(model.cuda(0), device_ids=[0])
+
+
+def _device_name() -> str:
     if torch.cuda.is_available():
-        torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
-        logger.info(f'training on CUDA: {torch.cuda.get_device_name(0)}')
-        return MMDataParallel(model.cuda(0), device_ids=[0])
-    logger.info(f'training on the CPU ({torch.get_num_threads()} threads): no CUDA device found')
-    return MMDataParallel(model)
+        return f'CUDA ({torch.cuda.get_device_name(0)})'
+    return f'the CPU ({torch.get_num_threads()} threads; no CUDA device found)'
 
 
 def _register_hooks(runner, cfg: Config, validate: bool) -> None:
@@ -155,6 +165,10 @@ def _register_hooks(runner, cfg: Config, validate: bool) -> None:
         with mistakes_in('evaluation'):
             runner.register_hook(SREvalHook(loader, **cfg.evaluation), priority='LOW')
     with mistakes_in('checkpoint_config'):
+        # CheckpointHook takes any argument, and would fail on a wrong one only when it saves.
+        unknown = cfg.checkpoint_config.keys() - inspect.signature(CheckpointHook).parameters.keys()
+        if unknown:
+            raise TypeError(f'CheckpointHook takes no {", ".join(sorted(unknown))}')
         runner.register_hook(CheckpointHook(**cfg.checkpoint_config), priority=CHECKPOINT_PRIORITY)
     with mistakes_in('log_config'):
         runner.register_logger_hooks(cfg.log_config)

@@ -7,6 +7,10 @@ from pathlib import Path
 import cv2
 import pytest
 
+# The tests compare bit for bit, which only the CPU promises; tests/test_cuda.py gives CUDA back to its runs.
+CUDA_DEVICES = os.environ.get('CUDA_VISIBLE_DEVICES')
+os.environ['CUDA_VISIBLE_DEVICES'] = ''
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 

@@ -49,7 +49,7 @@ def test_check_compares_with_the_folder(run_tool, refused, folder, tmp_path):
     run_tool('make_annotation.py', folder, ann_file)
     assert 'agrees' in run_tool('make_annotation.py', folder, '--check', ann_file).stdout
     (folder / 'a.png').unlink()
-    assert '1 differences' in refused('make_annotation.py', folder, '--check', ann_file)
+    assert '1 difference(s)' in refused('make_annotation.py', folder, '--check', ann_file)
 
 
 def test_differences_are_named():
@@ -96,6 +96,12 @@ def test_grey_and_rgba_are_reported(run_tool, folder, tmp_path, mode, channels):
     assert [info.name for info in not_rgb(infos)] == (['d.png'] if channels != 3 else [])
     output = run_tool('make_annotation.py', folder, tmp_path / 'ann.txt').stdout
     assert ('note: d.png has' in output) == (channels != 3)
+
+
+@pytest.mark.parametrize('ending', ['', '\n', '\r\n'])
+def test_line_endings_do_not_matter(tmp_path, ending):
+    (tmp_path / 'ann.txt').write_bytes(f'a.png (8,8,3)\nb.png (8,8,3){ending}'.encode())
+    assert [info.name for info in read_annotation(tmp_path / 'ann.txt')] == ['a.png', 'b.png']
 
 
 @pytest.mark.parametrize('text, message', [('a.png (8,8,3)\n\n', 'line 2 is ""'), ('a b.png (8,8,3)\n', 'line 1'),

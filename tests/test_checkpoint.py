@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from mmcv.runner import load_checkpoint as mmcv_load_checkpoint
+from mmcv.utils import digit_version
 from torch import nn
 
 from facesr import files
@@ -52,8 +53,8 @@ def test_pickled_code_is_refused_and_not_run(tmp_path, capfd):
 def test_numpy_scores_of_stock_checkpoints_are_read(tmp_path, score):
     path = tmp_path / 'stock.pth'
     torch.save(dict(state_dict=net().state_dict(), meta=dict(hook_msgs=dict(best_score=score))), path)
-    if not hasattr(torch.serialization, 'safe_globals'):
-        pytest.skip('torch < 2.5 cannot allow NumPy scalars')
+    if digit_version(torch.__version__) < digit_version('2.6'):
+        pytest.skip('torch < 2.6 cannot allow NumPy scalars')
     assert read_checkpoint(path)['meta']['hook_msgs']['best_score'] == 28.5
 
 
@@ -121,12 +122,18 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_latest(tmp_path):
     assert find_latest(tmp_path / 'none') is None
-    for name in ('iter_9.pth', 'iter_10.pth', 'best_PSNR_iter_11.pth'):
+    for name in ('latest.pth', 'iter_9.pth', 'iter_10.pth', 'best_PSNR_iter_10.pth', 'best_PSNR_iter_11.pth'):
         save_checkpoint(tmp_path / name, net())
-    assert find_latest(tmp_path).name == 'iter_10.pth'
-    for name in ('iter_10.pth', 'iter_9.pth'):  # made, then moved
+    for newest in ('best_PSNR_iter_11.pth', 'iter_10.pth', 'best_PSNR_iter_10.pth', 'iter_9.pth', 'latest.pth'):
+        assert find_latest(tmp_path).name == newest
+        (tmp_path / newest).unlink()
+
+
+def test_latest_link_moves(tmp_path):
+    for name in ('iter_1.pth', 'iter_2.pth'):
+        save_checkpoint(tmp_path / name, net())
         point_latest_to(tmp_path / name)
-        assert find_latest(tmp_path).resolve().name == name
+        assert (tmp_path / 'latest.pth').resolve().name == name
 
 
 def test_latest_is_a_copy_where_links_fail(tmp_path, monkeypatch):

@@ -53,7 +53,13 @@ def test_get_stream_takes_an_index(given, wanted):
     assert torch_streams.accept_index(lambda device: device)(given) == wanted
 
 
-def test_get_stream_of_this_torch_takes_an_index():
+def test_get_stream_of_this_torch_takes_an_index(monkeypatch):
+    # A machine with one GPU, for all that torch asks here; with a stream in place it makes none.
+    if hasattr(torch, 'accelerator'):
+        monkeypatch.setattr('torch.accelerator.is_available', lambda: True)
+        monkeypatch.setattr('torch.accelerator.current_accelerator', lambda: torch.device('cuda'))
+    monkeypatch.setattr('torch.nn.parallel._functions._streams', ['stream of device 0'])
+    assert _functions._get_stream(0) == 'stream of device 0'
     assert _functions._get_stream.accepts_index
     assert _functions._get_stream(-1) is None  # torch's answer for the CPU
 

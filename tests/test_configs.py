@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 from conftest import CONFIGS
@@ -56,6 +57,23 @@ def test_patch_size_and_data_root_reach_the_pipeline():
     assert cfg.work_dir == 'work_dirs/srresnet_ffhq'
 
 
+def test_the_degradation_has_the_designs_figures():
+    blur, down, noise, jpeg, up, quantize, area = load_config('configs/srresnet_ffhq.py').degradation
+    thirds, modes = [1 / 3] * 3, ['bilinear', 'area', 'bicubic']
+    assert [t.type for t in (blur, down, noise, jpeg)] == [
+        'RandomBlur', 'RandomResize', 'RandomNoise', 'RandomJPEGCompression']
+    assert [t.type for t in (up, quantize, area)] == ['RandomResize', 'Quantize', 'RandomResize']
+    assert blur.params == dict(kernel_size=[41], kernel_list=['iso', 'aniso'], kernel_prob=[.5, .5], sigma_x=[.2, 5],
+                               sigma_y=[.2, 5], rotate_angle=[-math.pi, math.pi])
+    assert down.params == dict(resize_mode_prob=[0, 1, 0], resize_scale=[1 / 16, 1], resize_opt=modes,
+                               resize_prob=thirds)
+    assert noise.params == dict(noise_type=['gaussian'], noise_prob=[1], gaussian_sigma=[0, 25],
+                                gaussian_gray_noise_prob=0)
+    assert jpeg.params == dict(quality=[50, 95])
+    assert up.params == dict(target_size=(512, 512), resize_opt=modes, resize_prob=thirds)
+    assert area.params == dict(target_size=(128, 128), resize_opt=['area'], resize_prob=[1])
+
+
 def test_the_sample_uses_the_same_degradation():
     ffhq, sample = load_config('configs/srresnet_ffhq.py'), load_config('configs/sample/srresnet_sample.py')
     assert sample.degradation == ffhq.degradation
@@ -68,6 +86,9 @@ def test_the_sample_uses_the_same_degradation():
     ({'total_iter': 5}, 'no key "total_iter"; did you mean "total_iters"'),
     ({'data.trian.ann_file': 'x'}, 'no key "data.trian"; did you mean "data.train"'),
     ({'data.train.pipeline.99.keys': []}, 'no key "data.train.pipeline.99"'),
+    ({'evaluation.intervl': 5}, 'no key "evaluation.intervl"; did you mean "evaluation.interval"'),
+    ({'data_root': 'x'}, 'use --data-root'),
+    ({'degradation': []}, '"degradation" only helps to write cfg.data'),
     ({'gt_patch_size': 30}, 'give a positive multiple of the scale 4'),
 ])
 def test_wrong_options_are_refused(options, message):

@@ -12,9 +12,9 @@ from mmedit.core import psnr
 from facesr.checkpoint import save_checkpoint
 from facesr.datasets.loader import build_eval_loader
 from facesr.errors import UserError
-from facesr.evaluation import bicubic, evaluate_loader
+from facesr.evaluation import bicubic, evaluate_loader, restore
 from facesr.submission import hq_names, submission_zip
-from facesr.testing import load_split
+from facesr.testing import load_split, run_test
 from facesr.training import build_restorer
 
 CONFIG = 'configs/srresnet_ffhq.py'
@@ -80,6 +80,13 @@ def test_wrong_calls_are_one_line(refused, checkpoint, tiny_root, tmp_path):
     assert 'nowhere/val/LQ: no such folder' in refused('test.py', CONFIG, checkpoint, '--data-root', 'nowhere')
 
 
+def test_an_output_that_is_a_folder_is_refused_at_once(refused, checkpoint, tiny_root, tmp_path):
+    arguments = [CONFIG, checkpoint, '--data-root', tiny_root]
+    for option in ('--zip', '--out'):
+        line = refused('test.py', *arguments, option, tmp_path, *SMALL_OPTIONS)
+        assert 'is a folder; give the name of a file' in line
+
+
 def write_pair(root, name, lq_side=16, gt_side=64):
     for folder, side in (('val/LQ', lq_side), ('val/GT', gt_side)):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -97,6 +104,29 @@ def test_pairs_that_do_not_match_are_refused(tiny_config, tmp_path, pair, messag
     cfg.data.val.update(lq_folder=str(tmp_path / 'val/LQ'), gt_folder=str(tmp_path / 'val/GT'))
     with pytest.raises(UserError, match=message):
         load_split(cfg, 'val')
+
+
+def test_a_sub_folder_with_images_is_refused(tiny_config, tmp_path):
+    write_pair(tmp_path, 'a.png')
+    (tmp_path / 'val/GT/.hidden').mkdir()
+    cv2.imwrite(str(tmp_path / 'val/GT/.hidden/a.png'), np.zeros((64, 64, 3), np.uint8))
+    cfg = tiny_config()
+    cfg.data.val.update(lq_folder=str(tmp_path / 'val/LQ'), gt_folder=str(tmp_path / 'val/GT'))
+    with pytest.raises(UserError, match='val/GT/.hidden: images in a sub-folder'):
+        load_split(cfg, 'val')
+
+
+def test_inputs_are_not_overwritten(tiny_config):
+    cfg = tiny_config(**SMALL)
+    with pytest.raises(UserError, match='is the folder of the LQ images'):
+        run_test(build_restorer(cfg), load_split(cfg, 'test'), save_path=cfg.data.test.lq_folder)
+
+
+def test_restoring_leaves_grad_mode_alone(tiny_config):
+    cfg = tiny_config(**SMALL)
+    images = restore(build_restorer(cfg), build_eval_loader(cfg.data, 'test'))
+    next(images)
+    assert torch.is_grad_enabled()
 
 
 def test_two_lq_images_must_not_become_one_hq():

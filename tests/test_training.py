@@ -3,11 +3,14 @@ from itertools import islice
 
 import pytest
 import torch
+from mmedit.apis import set_random_seed
+from mmedit.utils import get_root_logger
 
 from facesr.checkpoint import CheckpointError, read_checkpoint
 from facesr.datasets import EndlessSampler
+from facesr.datasets.loader import build_train_loader
 from facesr.errors import UserError
-from facesr.training import RESUME_LATEST, train
+from facesr.training import RESUME_LATEST, _build_runner, build_restorer, train
 
 
 def log_records(work_dir):
@@ -28,7 +31,7 @@ def test_what_a_run_leaves(tiny_config, work):
     assert {'PSNR', 'SSIM'} <= records[1].keys()
     log = next(work.glob('*.log')).read_text()
     assert 'eta: ' in log and '1,812,995 generator parameters' in log and 'Best PSNR is' in log
-    assert 'training on' in log
+    assert ' on the CPU (' in log or ' on CUDA (' in log
     assert 'PyTorch' in (work / 'environment.txt').read_text()
 
 
@@ -43,11 +46,85 @@ def test_resume_continues_as_it_was(tiny_config, work):
     assert last['meta']['iter'] == 4
     assert last['meta']['hook_msgs']['best_score'] >= first['meta']['hook_msgs']['best_score']
     steps = {int(state['step']) for state in last['optimizer']['generator']['state'].values()}
-    assert steps == {4}
+    assert steps == {4}  # four updates in all: none repeated, none left out
     rates = {r['iter']: r['lr']['generator'] for r in log_records(work) if r.get('mode') == 'train'}
     assert sorted(rates) == [1, 2, 3, 4]
     expected = [1e-7 + (2e-4 - 1e-7) * (1 + torch.cos(torch.tensor(torch.pi * i / 4)).item()) / 2 for i in range(4)]
     assert [rates[i] for i in (1, 2, 3, 4)] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_resumed_runner_holds_what_the_checkpoint_holds(tiny_config, work):
+    train(tiny_config(), 'run')
+    checkpoint = read_checkpoint(work / 'latest.pth')
+    runner = _build_runner(build_restorer(tiny_config()), tiny_config(), get_root_logger(), validate=False)
+    runner.resume(work / 'latest.pth')
+    assert runner.iter == 2 and runner.meta['hook_msgs'] == checkpoint['meta']['hook_msgs']
+    weights = runner.model.module.state_dict()
+    assert all(torch.equal(weights[name].cpu(), value) for name, value in checkpoint['state_dict'].items())
+    states, saved = runner.optimizer['generator'].state_dict()['state'], checkpoint['optimizer']['generator']['state']
+    assert states.keys() == saved.keys() and saved
+    for i, state in saved.items():
+        assert all(torch.equal(states[i][key].cpu(), state[key]) for key in ('step', 'exp_avg', 'exp_avg_sq'))
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_resumed_loader_draws_anew(tiny_config, workers):
+    """Same image, same position in the order, but another degradation than at the start of the run."""
+    cfg = tiny_config(**{'data.workers_per_gpu': workers})
+
+    def first_batch(start_iter):
+        set_random_seed(0)
+        return next(iter(build_train_loader(cfg.data, seed=0, start_iter=start_iter)))
+
+    start, again, later = first_batch(0), first_batch(0), [first_batch(i) for i in (2, 4, 6)]
+    assert torch.equal(start['lq'], again['lq'])
+    assert all(batch['meta'].data[0][0] and not torch.equal(start['lq'], batch['lq']) for batch in later)
+
+
+def test_a_run_cut_off_after_its_best_goes_on_from_there(tiny_config, work):
+    train(tiny_config(), 'run')
+    for name in ('latest.pth', 'iter_2.pth'):
+        (work / name).unlink()
+    with pytest.raises(UserError, match='already has best_PSNR_iter_2.pth'):
+        train(tiny_config(total_iters=3), 'run')
+    train(tiny_config(total_iters=3), 'run', resume=RESUME_LATEST)
+    assert read_checkpoint(work / 'iter_3.pth')['meta']['iter'] == 3
+
+
+def test_a_best_checkpoint_that_is_gone_no_longer_counts(tiny_config, work):
+    train(tiny_config(), 'run')
+    next(work.glob('best_*')).unlink()
+    train(tiny_config(total_iters=3), 'run', resume=RESUME_LATEST)
+    assert [path.name for path in work.glob('best_*')] == ['best_PSNR_iter_3.pth']
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'total_iters': 'abc'}, '"total_iters" is \'abc\': give a whole number, at least 1'),
+    ({'seed': -1}, '"seed" is -1'),
+    ({'data.train_dataloader.samples_per_gpu': 0}, 'samples_per_gpu" is 0'),
+    ({'data.train_dataloader.nonsense': 1}, '"data.train_dataloader".*nonsense'),
+    ({'evaluation.nonsense': 1}, '"evaluation".*nonsense'),
+    ({'checkpoint_config.nonsense': 1}, '"checkpoint_config".*nonsense'),
+    ({'optimizers.generator.type': 'Adamm'}, '"optimizers".*Adamm'),
+    ({'test_cfg.metrics': ['LPIPS']}, '"test_cfg.metrics" is .*LPIPS.*give some of PSNR, SSIM'),
+    ({'test_cfg.metrics': ['SSIM']}, '"evaluation.save_best" is \'PSNR\''),
+    ({'lr_config.periods': '[4'}, '"lr_config.periods"'),
+    ({'gt_patch_size': 1024}, '"gt_patch_size" is 1024, but .* is only 512x512'),
+    ({'model.pretrained': 'x.pth'}, 'use load_from'),
+    ({'load_from': 'none.pth'}, 'none.pth: no such checkpoint'),
+])
+def test_wrong_values_are_refused_before_a_file_is_written(options, message, tiny_config, work):
+    with pytest.raises(UserError, match=message):
+        train(tiny_config(**options), 'run')
+    assert not work.exists() or not list(work.iterdir())
+
+
+def test_a_resume_that_does_not_fit_writes_nothing(tiny_config, tmp_path, work):
+    train(tiny_config(), 'run', validate=False)
+    other = tmp_path / 'other'
+    with pytest.raises(CheckpointError, match='does not fit this config'):
+        train(tiny_config('configs/rrdbnet_ffhq.py', work_dir=str(other)), 'run', resume=str(work / 'iter_2.pth'))
+    assert not list(other.iterdir())
 
 
 def test_the_best_score_survives_a_resume(tiny_config, work):
@@ -145,7 +222,7 @@ def test_train_tool(run_tool, tiny_root, tmp_path):
                     'gt_patch_size=32', 'total_iters=1', 'data.train_dataloader.samples_per_gpu=2',
                     'log_config.interval=1', CUDA_HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert 'seed 5' in done.stderr and 'training on' in done.stderr
+    assert 'seed 5' in done.stderr and 'done: 1 iterations' in done.stderr
     for notice in ('imencode', 'MMCV will release', 'No CUDA runtime', 'Warning'):  # the old libraries' noise
         assert notice not in done.stderr + done.stdout
     assert (tmp_path / 'w' / 'iter_1.pth').is_file() and (tmp_path / 'w' / 'srresnet_ffhq.py').is_file()

@@ -25,7 +25,7 @@ def main():
         found = differences(annotated, scan_folder(args.gt_folder, args.scale))
         if found:
             print('\n'.join(found))
-            raise UserError(f'{args.check}: {len(found)} differences from {args.gt_folder}; make it anew with '
+            raise UserError(f'{args.check}: {len(found)} difference(s) from {args.gt_folder}; make it anew with '
                             f'python tools/make_annotation.py {args.gt_folder} {args.check} --force')
         print(f'{args.check}: {len(annotated)} images, agrees with {args.gt_folder}')
         return

@@ -16,7 +16,8 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--images', type=int, default=3, help='how many rows (default: %(default)s)')
+    parser.add_argument('--images', type=int, choices=range(1, 101), metavar='N', default=3,
+                        help='how many rows, 1 to 100 (default: %(default)s)')
     parser.add_argument('--out', metavar='PNG', required=True, help='the picture')
     return parser.parse_args()
 

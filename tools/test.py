@@ -6,6 +6,7 @@ import _bootstrap  # noqa: F401
 from facesr.cli import add_config_arguments
 from facesr.config import load_config
 from facesr.errors import UserError, report_user_errors
+from facesr.files import refuse_folder
 from facesr.testing import SPLITS, load_model, load_split, run_test, summary, write_metrics
 
 
@@ -27,6 +28,8 @@ def main():
         raise UserError('--out: the test split has no GT to measure; use it with --split val')
     if args.split == 'test' and not (args.save_path or args.zip):
         raise UserError('--split test: nothing would be kept; give --save-path DIR, --zip FILE or both')
+    if args.out:
+        refuse_folder(args.out)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, args.split)
     model = load_model(cfg, args.checkpoint)

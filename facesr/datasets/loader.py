@@ -17,18 +17,22 @@ def build_train_loader(data_cfg, seed: int, start_iter: int = 0) -> DataLoader:
 
     Args:
         data_cfg (ConfigDict): `cfg.data`; `train_dataloader` may set `samples_per_gpu`,
-            `workers_per_gpu` and anything that torch's DataLoader takes.
+            `workers_per_gpu` (at most one per core is started) and anything that torch's DataLoader takes.
         seed (int): Of the order and of the workers' random draws.
         start_iter (int): Iterations already done, for a resumed run. Default: 0.
     """
     with mistakes_in('data.train'):
         dataset = build_dataset(data_cfg.train)
     options = _loader_options(data_cfg, 'train')
+    workers = options['num_workers']
     sampler = EndlessSampler(len(dataset), seed, start_iter * options['batch_size'])
     # A resumed run must not draw the same degradations again that it began with.
-    init = partial(_init_worker, num_workers=options['num_workers'], seed=seed + start_iter)
-    options.setdefault('persistent_workers', options['num_workers'] > 0)
-    return DataLoader(dataset, sampler=sampler, worker_init_fn=init, **options)
+    init = partial(_init_worker, num_workers=workers, seed=seed + start_iter)
+    if workers == 0:  # this process does the work of a worker
+        worker_init_fn(0, num_workers=1, rank=0, seed=seed + start_iter)
+    options.setdefault('persistent_workers', workers > 0)
+    with mistakes_in('data.train_dataloader'):
+        return DataLoader(dataset, sampler=sampler, worker_init_fn=init, **options)
 
 
 def build_eval_loader(data_cfg, split: str) -> DataLoader:
@@ -36,18 +40,20 @@ def build_eval_loader(data_cfg, split: str) -> DataLoader:
     with mistakes_in(f'data.{split}'):
         dataset = build_dataset(data_cfg[split])
     dataset.data_infos.sort(key=lambda info: info['lq_path'])
-    return DataLoader(dataset, shuffle=False, worker_init_fn=_one_thread, **_loader_options(data_cfg, split))
+    with mistakes_in(f'data.{split}_dataloader'):
+        return DataLoader(dataset, shuffle=False, worker_init_fn=_one_thread, **_loader_options(data_cfg, split))
 
 
 def _loader_options(data_cfg, split: str) -> dict:
     shared = {key: data_cfg[key] for key in ('samples_per_gpu', 'workers_per_gpu') if key in data_cfg}
     options = {**shared, **data_cfg.get(f'{split}_dataloader', {})}
     batch_size = options.pop('samples_per_gpu', 1)
+    workers = min(options.pop('workers_per_gpu', 0), _cores())
     options.setdefault('pin_memory', torch.cuda.is_available())
     return dict(
         options,
         batch_size=batch_size,
-        num_workers=min(options.pop('workers_per_gpu', 0), _cores()),
+        num_workers=workers,
         collate_fn=partial(collate, samples_per_gpu=batch_size))
 
 

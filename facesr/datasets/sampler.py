@@ -1,4 +1,5 @@
 """The order in which training images are read."""
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
@@ -6,9 +7,9 @@ from torch.utils.data import Sampler
 class EndlessSampler(Sampler):
     """Shuffled passes over a dataset, one after the other without end.
 
-    The k-th index is a function of `seed` and k alone, so a resumed run goes on where it stopped
-    instead of starting the order anew. Without ends of epochs, mmcv's `IterLoader` never runs into
-    the two seconds that it sleeps at each of them.
+    The k-th index is a function of `size`, `seed` and k alone, so a run that is resumed with the same
+    data and batch size goes on where it stopped instead of starting the order anew. Without ends of
+    epochs, mmcv's `IterLoader` never runs into the two seconds that it sleeps at each of them.
 
     Args:
         size (int): Number of images.
@@ -24,7 +25,8 @@ class EndlessSampler(Sampler):
     def __iter__(self):
         epoch, skip = divmod(self.start, self.size)
         while True:
-            generator = torch.Generator().manual_seed(self.seed + epoch)
+            mixed = np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]
+            generator = torch.Generator().manual_seed(int(mixed))
             yield from torch.randperm(self.size, generator=generator).tolist()[skip:]
             epoch, skip = epoch + 1, 0
 

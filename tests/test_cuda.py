@@ -1,0 +1,39 @@
+"""Training, resume and test on CUDA, as a user would run them; only where there is a device."""
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import CUDA_DEVICES
+
+
+@pytest.fixture(scope='module')
+def cuda_env():
+    """The environment without conftest's mask, or a skip."""
+    env = {key: value for key, value in os.environ.items() if key != 'CUDA_VISIBLE_DEVICES'}
+    if CUDA_DEVICES is not None:
+        env['CUDA_VISIBLE_DEVICES'] = CUDA_DEVICES
+    probe = [sys.executable, '-c', 'import torch; print(torch.cuda.is_available())']
+    if subprocess.run(probe, env=env, capture_output=True, text=True).stdout.strip() != 'True':
+        pytest.skip('no CUDA device')
+    return env
+
+
+def test_train_resume_and_test_on_cuda(cuda_env, tiny_root, tmp_path):
+
+    def tool(name, *arguments):
+        command = [sys.executable, f'tools/{name}', 'configs/srresnet_ffhq.py', *map(str, arguments)]
+        done = subprocess.run([*command, '--data-root', tiny_root], env=cuda_env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    work = tmp_path / 'work'
+    options = [f'data.train.ann_file={tiny_root}/train.txt', 'gt_patch_size=64', 'evaluation.interval=2',
+               'data.train_dataloader.samples_per_gpu=2', 'log_config.interval=1']
+    assert 'on CUDA (' in tool('train.py', '--work-dir', work, '--cfg-options', 'total_iters=2', *options)
+    assert 'at iteration 2' in tool('train.py', '--work-dir', work, '--resume', '--cfg-options', 'total_iters=4', *options)
+    best = next(work.glob('best_PSNR_iter_*.pth'))
+    assert all(value.device.type == 'cpu' for value in torch.load(best, weights_only=True)['state_dict'].values())
+    assert 'on cuda:0' in tool('test.py', best)
+    assert 'on cuda:0' in tool('test.py', best, '--split', 'test', '--zip', tmp_path / 'hand_in.zip')
