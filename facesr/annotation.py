@@ -15,7 +15,7 @@ from tqdm import tqdm
 from facesr.errors import UserError
 from facesr.files import list_images, write_atomic
 
-LINE = re.compile(r'(\S+) \((\d+),(\d+),(\d+)\)')
+LINE = re.compile(r'([^\s\ufeff]+) \((\d+),(\d+),(\d+)\)')
 # What a whole file of these formats ends with; cheaper to look at than decoding it.
 ENDINGS = {'PNG': b'IEND\xaeB`\x82', 'JPEG': b'\xff\xd9'}
 
@@ -36,8 +36,12 @@ class ImageInfo(NamedTuple):
         return f'{self.name} ({self.height},{self.width},{self.channels})'
 
 
-def read_info(path) -> ImageInfo:
+def read_info(path, decode: bool = False) -> ImageInfo:
     """Size and channels of an image from its header; only the file's end is read besides.
+
+    Args:
+        path (str | Path): The image.
+        decode (bool): Decode it too, which finds damage in its middle. Default: False.
 
     Raises:
         UserError: The file is no image, or is truncated.
@@ -48,7 +52,12 @@ def read_info(path) -> ImageInfo:
             info = ImageInfo(path.name, image.height, image.width, len(image.getbands()))
             if image.mode == 'P':  # a palette: decoded it has three channels
                 info = info._replace(channels=3)
-            _refuse_truncated(path, image)
+            if decode:
+                image.load()
+            else:
+                _refuse_truncated(path, image)
+    except PermissionError:
+        raise
     except UnidentifiedImageError:
         raise UserError(f'{path}: not an image, or an unreadable one; remove or replace it') from None
     except DAMAGED as error:
@@ -97,8 +106,14 @@ def read_annotation(ann_file) -> list:
     ann_file = Path(ann_file)
     if not ann_file.is_file():
         raise UserError(f'{ann_file}: no such annotation file; make it with tools/make_annotation.py')
+    try:
+        lines = ann_file.read_text(encoding='utf-8').splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f'{ann_file}: not a UTF-8 text file; make it anew with tools/make_annotation.py') from None
+    if not lines:
+        raise UserError(f'{ann_file}: is empty; make it anew with tools/make_annotation.py --force')
     infos = []
-    for number, line in enumerate(ann_file.read_text(encoding='utf-8').splitlines() or [''], start=1):
+    for number, line in enumerate(lines, start=1):
         match = LINE.fullmatch(line)
         if not match:
             raise UserError(f'{ann_file}: line {number} is "{line}", not "name (height,width,channels)"; '

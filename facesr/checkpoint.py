@@ -86,8 +86,10 @@ def read_checkpoint(path, map_location='cpu') -> dict:
         CheckpointError: The file is missing, is no checkpoint, or contains pickled code.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f'{path}: is a folder; give a checkpoint{_checkpoints_in(path)}')
     if not path.is_file():
-        raise CheckpointError(f'{path}: no such checkpoint{_nearby(path)}')
+        raise CheckpointError(f'{path}: no such checkpoint{_checkpoints_in(path.parent)}')
     try:
         with _numpy_scalars_allowed():
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
@@ -95,7 +97,8 @@ def read_checkpoint(path, map_location='cpu') -> dict:
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             raise CheckpointError(f'{path}: refused, because reading it would execute pickled code '
                                   '(or it is damaged); save it again with tensors and plain values only') from error
-        raise CheckpointError(f'{path}: not a PyTorch checkpoint, or a damaged one') from error
+        raise CheckpointError(f'{path}: not a PyTorch checkpoint, or a damaged one'
+                              f'{_checkpoints_in(path.parent)}') from error
     return _normalised(checkpoint, path)
 
 
@@ -158,6 +161,6 @@ def _numpy_scalars_allowed():
     ])
 
 
-def _nearby(path: Path) -> str:
-    names = sorted(p.name for p in path.parent.glob('*.pth')) if path.parent.is_dir() else []
-    return f'; {path.parent} has {", ".join(names)}' if names else ''
+def _checkpoints_in(folder: Path) -> str:
+    names = sorted(path.name for path in folder.glob('*.pth'))
+    return f'; {folder} has {", ".join(names)}' if names else ''

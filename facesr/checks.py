@@ -38,7 +38,7 @@ def check_numbers(cfg: Config) -> None:
     """
     least = {
         'total_iters': 1, 'seed': 0, 'evaluation.interval': 1, 'checkpoint_config.interval': 1,
-        'log_config.interval': 1, 'data.workers_per_gpu': 0, 'data.train_dataloader.samples_per_gpu': 1,
+        'log_config.interval': 1, 'budget': 1, 'data.workers_per_gpu': 0, 'data.train_dataloader.samples_per_gpu': 1,
         'data.val_dataloader.samples_per_gpu': 1, 'data.test_dataloader.samples_per_gpu': 1
     }
     for key, smallest in least.items():
@@ -124,11 +124,11 @@ def check_pairs(dataset_cfg, cfg: Config) -> None:
             has no partner of the same name, or their sizes do not differ by the scale.
     """
     lq_folder = Path(dataset_cfg.lq_folder)
-    lq = {name: read_info(lq_folder / name) for name in require_images(lq_folder, cfg)}
+    lq = {name: read_info(lq_folder / name, decode=True) for name in require_images(lq_folder, cfg)}
     if 'gt_folder' not in dataset_cfg:
         return
     gt_folder, scale = Path(dataset_cfg.gt_folder), dataset_cfg.scale
-    gt = {name: read_info(gt_folder / name) for name in require_images(gt_folder, cfg)}
+    gt = {name: read_info(gt_folder / name, decode=True) for name in require_images(gt_folder, cfg)}
     alone = sorted(lq.keys() ^ gt.keys())
     if alone:
         there, lacking = (lq_folder, gt_folder) if alone[0] in lq else (gt_folder, lq_folder)
@@ -137,7 +137,7 @@ def check_pairs(dataset_cfg, cfg: Config) -> None:
     for name, info in lq.items():
         if (info.height * scale, info.width * scale) != (gt[name].height, gt[name].width):
             raise UserError(f'{lq_folder / name} is {info.width}x{info.height}, but its GT is {gt[name].width}x'
-                            f'{gt[name].height}, not {scale} times as large')
+                            f'{gt[name].height}, not {scale} times as large; the folders do not belong together')
 
 
 def require_folder(folder, cfg: Config) -> Path:

@@ -3,6 +3,16 @@ import argparse
 
 from mmcv import DictAction
 
+from facesr.errors import EXIT_USER_ERROR
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's parser, with a mistake as one line like any other error."""
+
+    def error(self, message: str):
+        """End with status 2 and the message."""
+        self.exit(EXIT_USER_ERROR, f'error: {message}; see {self.prog} --help\n')
+
 
 class ConfigOptions(DictAction):
     """mmcv's `KEY=VALUE` parser, with a wrong argument as a usage error instead of a traceback."""
@@ -15,10 +25,11 @@ class ConfigOptions(DictAction):
             parser.error(f'{option_string}: cannot read {" ".join(values)!r}; write KEY=VALUE, lists as KEY=[1,2]')
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+def add_config_arguments(parser: ArgumentParser) -> None:
     """CONFIG, --data-root and --cfg-options, as `facesr.config.load_config` takes them."""
     parser.add_argument('config', help='config file, for example configs/srresnet_ffhq.py')
     parser.add_argument('--data-root', metavar='DIR', help="another folder with the layout of the config's data_root")
     parser.add_argument(
         '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE',
-        help='override config keys, for example total_iters=1000 data.train_dataloader.samples_per_gpu=4')
+        help='override config keys, for example total_iters=1000 data.train_dataloader.samples_per_gpu=4; '
+        'comes after CONFIG')

@@ -29,6 +29,8 @@ def load_config(path, options=None, data_root=None) -> Config:
         UserError: The file is missing or wrong, or an option names a key that is not there.
     """
     path = Path(path)
+    if path.suffix == '.pth':
+        raise UserError(f'{path}: is a checkpoint; the config comes first, then the checkpoint')
     if not path.is_file():
         raise UserError(f'{path}: no such config{_similar_configs(path)}')
     try:
@@ -131,6 +133,8 @@ def train_dataset_cfg(cfg: Config) -> ConfigDict:
 
 def _similar_configs(path: Path) -> str:
     folder = path.parent if path.parent.is_dir() else Path('configs')
+    if not folder.is_dir():
+        return '; run the tools from the repository folder'
     names = sorted(p.name for p in folder.glob('*.py'))
     close = difflib.get_close_matches(path.name, names, 1)
     if close:

@@ -41,6 +41,7 @@ def report_user_errors(main):
                 raise
             message = f'{error.filename}: {error.strerror}'
         except KeyboardInterrupt:
+            print('interrupted', file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
         print(f'error: {message}', file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)

@@ -8,6 +8,9 @@ from mmedit.datasets.base_sr_dataset import IMG_EXTENSIONS
 
 from facesr.errors import UserError
 
+# Images that Pillow would open but MMEditing's datasets pass over without a word.
+UNREAD = ('.webp', '.gif', '.avif', '.heic', '.jp2', '.jfif')
+
 
 @contextmanager
 def atomic_path(path):
@@ -17,32 +20,38 @@ def atomic_path(path):
     old file or the new one, whole.
 
     Raises:
-        UserError: `path` is a folder.
+        OSError: The file cannot be written; it names `path`, not the temporary file.
     """
-    path = refuse_folder(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
-    os.close(handle)
+    path = Path(path)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+        os.close(handle)
         yield temporary
         with open(temporary, 'rb+') as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp made it private
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException as error:
+        if temporary:
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
-def refuse_folder(path) -> Path:
-    """The path, if a file may be written there.
+def output_file(path, suffix: str) -> Path:
+    """The path of a file that a tool is about to write, if it has the suffix that belongs to it.
+
+    The suffix keeps a slip of the keyboard from replacing a checkpoint or a config.
 
     Raises:
-        UserError: It is a folder.
+        UserError: It is a folder or has another suffix.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f'{path}: is a folder; give the name of a file')
+    if path.is_dir() or path.suffix.lower() != suffix:
+        raise UserError(f'{path}: give the name of a {suffix} file to write')
     return path
 
 
@@ -60,7 +69,15 @@ def write_atomic(path, data) -> None:
 
 
 def list_images(folder) -> list:
-    """Names of the image files directly in `folder` (MMEditing's extensions), sorted."""
-    return sorted(
-        entry.name for entry in os.scandir(folder)
-        if entry.name.endswith(IMG_EXTENSIONS) and not entry.name.startswith('.') and entry.is_file())
+    """Names of the image files directly in `folder` (MMEditing's extensions), sorted.
+
+    Raises:
+        UserError: An image has an extension that MMEditing's datasets would pass over.
+    """
+    names = sorted(entry.name for entry in os.scandir(folder)
+                   if not entry.name.startswith('.') and entry.is_file())
+    for name in names:
+        suffix = Path(name).suffix
+        if suffix.lower() in (*UNREAD, *IMG_EXTENSIONS) and suffix not in IMG_EXTENSIONS:
+            raise UserError(f'{Path(folder) / name}: MMEditing does not read {suffix} files; convert it to .png')
+    return [name for name in names if name.endswith(IMG_EXTENSIONS)]

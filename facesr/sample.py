@@ -15,6 +15,7 @@ import skimage.data
 from mmcv import Config
 from mmedit.datasets.pipelines import Compose
 
+from facesr.errors import UserError
 from facesr.files import write_atomic
 from facesr.submission import encode_png
 
@@ -36,6 +37,9 @@ def make_sample(out=None, seed: int = 0) -> dict:
 
     Returns:
         dict[str, int]: Images written, by folder.
+
+    Raises:
+        UserError: Another image is in the place of one of the sample's; nothing is written then.
     """
     cfg = Config.fromfile(str(CONFIG))
     out = Path(out or cfg.data_root)
@@ -46,9 +50,15 @@ def make_sample(out=None, seed: int = 0) -> dict:
     images = {'train/GT': _crops(collins, TRAIN_WINDOWS), 'val/GT': _crops(hopper, VAL_WINDOWS)}
     images['val/LQ'] = _degraded(images['val/GT'], degrade, seed)
     images['test/LQ'] = _degraded(_crops(hopper, TEST_WINDOWS), degrade, seed + len(VAL_WINDOWS))
-    for folder, group in images.items():
-        for number, image in enumerate(group):
-            write_atomic(out / folder / f'{number:05d}.png', encode_png(image))
+    files = {
+        out / folder / f'{number:05d}.png': encode_png(image)
+        for folder, group in images.items() for number, image in enumerate(group)
+    }
+    for path, data in files.items():
+        if path.exists() and path.read_bytes() != data:
+            raise UserError(f'{path}: already there, and not the sample\'s; remove {out} to make the sample anew')
+    for path, data in files.items():
+        write_atomic(path, data)
     return {str(out / folder): len(group) for folder, group in images.items()}
 
 

@@ -49,7 +49,8 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
     if cfg.get('load_from') and not resume:
         load_weights(model, read_checkpoint(cfg.load_from), cfg.load_from)
 
-    logger = get_root_logger(log_level=cfg.log_level)
+    with mistakes_in('log_level'):
+        logger = get_root_logger(log_level=cfg.log_level)
     runner = _build_runner(model, cfg, logger, validate)
     if resume:
         runner.resume(resume)
@@ -64,7 +65,13 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
     _start_log(cfg, name, runner)
     if resume:
         logger.info(f'resumed from {resume} at iteration {runner.iter}')
-    runner.run([loader], cfg.workflow)
+    try:
+        runner.run([loader], cfg.workflow)
+    except KeyboardInterrupt:
+        latest = find_latest(work_dir)
+        logger.info(f'stopped after iteration {runner.iter}; ' + (
+            f'go on from {latest.name} with --resume' if latest else 'no checkpoint yet'))
+        raise
     best = runner.meta['hook_msgs'].get('best_ckpt')
     logger.info(f'done: {cfg.total_iters} iterations, in {work_dir}' + (f'; best checkpoint: {best}' if best else ''))
 

@@ -60,6 +60,8 @@ def test_differences_are_named():
 
 
 @pytest.mark.parametrize('spoil, message', [
+    (lambda folder: (folder / 'd.webp').write_bytes(b''), 'd.webp: MMEditing does not read .webp files'),
+    (lambda folder: (folder / 'a.png').rename(folder / 'a.Png'), 'a.Png: MMEditing does not read .Png files'),
     (lambda folder: write_image(folder / 'd e.png'), 'd e.png: white space'),
     (lambda folder: write_image(folder / 'd.png', (30, 16)), 'd.png: 30x16 is not divisible .* in 1 image of 4'),
     (lambda folder: (folder / 'd.png').write_bytes(b'nonsense'), 'd.png: not an image'),
@@ -104,10 +106,18 @@ def test_line_endings_do_not_matter(tmp_path, ending):
     assert [info.name for info in read_annotation(tmp_path / 'ann.txt')] == ['a.png', 'b.png']
 
 
-@pytest.mark.parametrize('text, message', [('a.png (8,8,3)\n\n', 'line 2 is ""'), ('a b.png (8,8,3)\n', 'line 1'),
-                                           ('', 'line 1 is ""'), ('a.png\n', 'line 1 is "a.png"')])
+@pytest.mark.parametrize('text, message', [
+    ('a.png (8,8,3)\n\n', 'line 2 is ""'), ('a b.png (8,8,3)\n', 'line 1'), ('', 'ann.txt: is empty'),
+    ('\ufeffa.png (8,8,3)\n', 'line 1'), ('a.png\n', 'line 1 is "a.png"')
+])
 def test_wrong_lines_are_named(tmp_path, text, message):
     ann_file = tmp_path / 'ann.txt'
-    ann_file.write_text(text)
+    ann_file.write_text(text, encoding='utf-8')
     with pytest.raises(UserError, match=message):
         read_annotation(ann_file)
+
+
+def test_another_encoding_is_named(tmp_path):
+    (tmp_path / 'ann.txt').write_text('a.png (8,8,3)\n', encoding='utf-16')
+    with pytest.raises(UserError, match='ann.txt: not a UTF-8 text file'):
+        read_annotation(tmp_path / 'ann.txt')

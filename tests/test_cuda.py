@@ -32,7 +32,8 @@ def test_train_resume_and_test_on_cuda(cuda_env, tiny_root, tmp_path):
     options = [f'data.train.ann_file={tiny_root}/train.txt', 'gt_patch_size=64', 'evaluation.interval=2',
                'data.train_dataloader.samples_per_gpu=2', 'log_config.interval=1']
     assert 'on CUDA (' in tool('train.py', '--work-dir', work, '--cfg-options', 'total_iters=2', *options)
-    assert 'at iteration 2' in tool('train.py', '--work-dir', work, '--resume', '--cfg-options', 'total_iters=4', *options)
+    resumed = tool('train.py', '--work-dir', work, '--resume', '--cfg-options', 'total_iters=4', *options)
+    assert 'at iteration 2' in resumed
     best = next(work.glob('best_PSNR_iter_*.pth'))
     assert all(value.device.type == 'cpu' for value in torch.load(best, weights_only=True)['state_dict'].values())
     assert 'on cuda:0' in tool('test.py', best)

@@ -2,8 +2,10 @@ import random
 
 import cv2
 import numpy as np
+import pytest
 
 from facesr.annotation import scan_folder
+from facesr.errors import UserError
 from facesr.sample import make_sample
 
 
@@ -17,6 +19,15 @@ def test_the_sample_is_the_same_each_time(sample_root, tmp_path):
     make_sample(tmp_path)
     assert contents(tmp_path) == contents(sample_root)
     assert (np.random.get_state()[1] == state).all() and random.getstate() == python_state
+
+
+def test_other_images_are_not_overwritten(tmp_path):
+    precious = tmp_path / 'val/GT/00001.png'
+    precious.parent.mkdir(parents=True)
+    precious.write_bytes(b'precious')
+    with pytest.raises(UserError, match='00001.png: already there'):
+        make_sample(tmp_path)
+    assert list(contents(tmp_path).values()) == [b'precious']
 
 
 def test_the_sample_has_ffhqs_layout(sample_root):

@@ -80,11 +80,13 @@ def test_wrong_calls_are_one_line(refused, checkpoint, tiny_root, tmp_path):
     assert 'nowhere/val/LQ: no such folder' in refused('test.py', CONFIG, checkpoint, '--data-root', 'nowhere')
 
 
-def test_an_output_that_is_a_folder_is_refused_at_once(refused, checkpoint, tiny_root, tmp_path):
+def test_an_output_that_is_something_else_is_refused_at_once(refused, checkpoint, tiny_root, tmp_path):
     arguments = [CONFIG, checkpoint, '--data-root', tiny_root]
-    for option in ('--zip', '--out'):
-        line = refused('test.py', *arguments, option, tmp_path, *SMALL_OPTIONS)
-        assert 'is a folder; give the name of a file' in line
+    before = checkpoint.read_bytes()
+    for option, path in (('--zip', tmp_path), ('--out', tmp_path), ('--zip', checkpoint)):
+        line = refused('test.py', *arguments, option, path, *SMALL_OPTIONS)
+        assert 'give the name of a .' in line
+    assert checkpoint.read_bytes() == before
 
 
 def write_pair(root, name, lq_side=16, gt_side=64):
@@ -113,6 +115,18 @@ def test_a_sub_folder_with_images_is_refused(tiny_config, tmp_path):
     cfg = tiny_config()
     cfg.data.val.update(lq_folder=str(tmp_path / 'val/LQ'), gt_folder=str(tmp_path / 'val/GT'))
     with pytest.raises(UserError, match='val/GT/.hidden: images in a sub-folder'):
+        load_split(cfg, 'val')
+
+
+def test_damage_in_the_middle_of_an_image_is_named(tiny_config, tmp_path):
+    write_pair(tmp_path, 'a.png')
+    path = tmp_path / 'val/GT/a.png'
+    data = bytearray(path.read_bytes())
+    data[45:60] = bytes(15)
+    path.write_bytes(data)
+    cfg = tiny_config()
+    cfg.data.val.update(lq_folder=str(tmp_path / 'val/LQ'), gt_folder=str(tmp_path / 'val/GT'))
+    with pytest.raises(UserError, match='val/GT/a.png: unreadable image'):
         load_split(cfg, 'val')
 
 

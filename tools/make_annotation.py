@@ -1,17 +1,18 @@
 """Write the annotation file that lists the training images, or check one against a folder."""
-import argparse
 
 import _bootstrap  # noqa: F401
 
 from facesr.annotation import differences, not_rgb, read_annotation, scan_folder, write_annotation
+from facesr.cli import ArgumentParser
 from facesr.errors import UserError, report_user_errors
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument('gt_folder', nargs='?', default='data/FFHQ/train/GT', help='default: %(default)s')
     parser.add_argument('ann_file', nargs='?', default='annotations/ffhq_train.txt', help='default: %(default)s')
-    parser.add_argument('--scale', type=int, default=4, help='must divide every size (default: %(default)s)')
+    parser.add_argument(
+        '--scale', type=int, default=4, choices=(1, 2, 3, 4, 8), help='must divide every size (default: 4)')
     parser.add_argument('--force', action='store_true', help='replace an annotation file with other contents')
     parser.add_argument('--check', metavar='ANN_FILE', help='compare this file with GT_FOLDER; write nothing')
     return parser.parse_args()

@@ -1,14 +1,14 @@
 """Write the embedded sample (a few public-domain portraits in FFHQ's layout) under data/sample."""
-import argparse
 
 import _bootstrap  # noqa: F401
 
+from facesr.cli import ArgumentParser
 from facesr.errors import report_user_errors
 from facesr.sample import make_sample
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument('--out', metavar='DIR', help="default: the sample config's data_root, data/sample")
     return parser.parse_args()
 

@@ -1,21 +1,21 @@
 """Draw LQ | bicubic | HQ | GT rows of the first validation pairs, with their PSNR."""
-import argparse
 from itertools import islice
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import add_config_arguments
+from facesr.cli import ArgumentParser, add_config_arguments
 from facesr.config import load_config
 from facesr.errors import report_user_errors
 from facesr.evaluation import restore
 from facesr.figures import plot_comparison
+from facesr.files import output_file
 from facesr.testing import load_model, load_split
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
     parser.add_argument('--images', type=int, choices=range(1, 101), metavar='N', default=3,
                         help='how many rows, 1 to 100 (default: %(default)s)')
     parser.add_argument('--out', metavar='PNG', required=True, help='the picture')
@@ -25,11 +25,12 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
+    out = output_file(args.out, '.png')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, 'val')
     model = load_model(cfg, args.checkpoint)
-    plot_comparison(list(islice(restore(model, loader), args.images)), args.out)
-    print(f'written: {args.out}')
+    plot_comparison(list(islice(restore(model, loader), args.images)), out)
+    print(f'written: {out}')
 
 
 if __name__ == '__main__':

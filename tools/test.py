@@ -1,23 +1,23 @@
 """Measure a checkpoint on the validation pairs, or restore the test images and zip them for handing in."""
-import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import add_config_arguments
+from facesr.cli import ArgumentParser, add_config_arguments
 from facesr.config import load_config
 from facesr.errors import UserError, report_user_errors
-from facesr.files import refuse_folder
+from facesr.files import output_file
 from facesr.testing import SPLITS, load_model, load_split, run_test, summary, write_metrics
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
     parser.add_argument('--split', choices=SPLITS, default='val', help='val has GT, test has none (default: val)')
-    parser.add_argument('--save-path', metavar='DIR', help='write the HQ images there, as PNGs named like the LQ')
-    parser.add_argument('--zip', metavar='FILE', help='write the hand-in zip: the HQ images alone, at its top level')
-    parser.add_argument('--out', metavar='FILE', help='write mean and per-image metrics as JSON (val)')
+    parser.add_argument(
+        '--save-path', metavar='DIR', help='write (or replace) the HQ images there, as PNGs named like the LQ')
+    parser.add_argument('--zip', metavar='FILE', help='write (or replace) the hand-in zip: the HQ images alone')
+    parser.add_argument('--out', metavar='FILE', help='write (or replace) mean and per-image metrics, as JSON (val)')
     return parser.parse_args()
 
 
@@ -28,8 +28,9 @@ def main():
         raise UserError('--out: the test split has no GT to measure; use it with --split val')
     if args.split == 'test' and not (args.save_path or args.zip):
         raise UserError('--split test: nothing would be kept; give --save-path DIR, --zip FILE or both')
-    if args.out:
-        refuse_folder(args.out)
+    for path, suffix in ((args.zip, '.zip'), (args.out, '.json')):
+        if path:
+            output_file(path, suffix)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, args.split)
     model = load_model(cfg, args.checkpoint)

@@ -1,17 +1,16 @@
 """Train a config, on CUDA if there is a device, else on the CPU."""
-import argparse
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import add_config_arguments
+from facesr.cli import ArgumentParser, add_config_arguments
 from facesr.config import load_config
 from facesr.errors import report_user_errors
 from facesr.training import RESUME_LATEST, train
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument('--work-dir', metavar='DIR', help='logs and checkpoints (default: work_dirs/<config name>)')
     parser.add_argument(
