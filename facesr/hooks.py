@@ -32,7 +32,8 @@ class SREvalHook(EvalHook):
         messages = runner.meta.setdefault('hook_msgs', {})
         if 'best_ckpt' in messages and not self._in_out_dir(runner, messages['best_ckpt']).is_file():
             runner.logger.warning(f'best checkpoint {messages["best_ckpt"]} is gone: its score no longer counts')
-            del messages['best_ckpt'], messages['best_score']
+            for key in ('best_ckpt', 'best_score'):
+                messages.pop(key, None)
         super().before_run(runner)
 
     def _should_evaluate(self, runner):
