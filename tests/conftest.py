@@ -76,7 +76,8 @@ def run_tool():
 
     def run(name, *arguments, **env):
         command = [sys.executable, f'tools/{name}', *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+        clean = {key: value for key, value in os.environ.items() if key != 'OPENCV_LOG_LEVEL'}  # set by our import
+        return subprocess.run(command, capture_output=True, text=True, env={**clean, **env})
 
     return run
 
