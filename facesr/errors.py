@@ -35,7 +35,8 @@ def report_user_errors(main):
         try:
             return main(*args, **kwargs)
         except UserError as error:
-            message = str(error)
+            # From a data-loader worker it comes with the worker's traceback, its own line last.
+            message = str(error).strip().splitlines()[-1].removeprefix(f'{__name__}.UserError: ')
         except OSError as error:
             if error.filename is None:
                 raise

@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 from itertools import islice
 
 import pytest
@@ -202,18 +204,30 @@ def test_a_larger_gt_than_the_degradation_works_on(tiny_config, tiny_root, tmp_p
 
 
 def test_missing_data_name_path_and_remedy(refused, tiny_root, tmp_path):
+
+    def line(config, *arguments):
+        return refused('train.py', config, '--work-dir', tmp_path / 'work', *arguments)
+
     config = 'configs/srresnet_ffhq.py'
-    assert 'nowhere/train/GT: no such folder' in refused('train.py', config, '--data-root', 'nowhere')
-    sample = refused('train.py', 'configs/sample/srresnet_sample.py', '--data-root', 'nowhere')
-    assert 'python tools/make_sample.py' in sample
-    missing = f'data.train.ann_file={tmp_path}/none.txt'
-    line = refused('train.py', config, '--data-root', tiny_root, '--cfg-options', missing)
-    assert f'python tools/make_annotation.py {tiny_root}/train/GT {tmp_path}/none.txt' in line
-    (tmp_path / 'other.txt').write_text('x.png (512,512,3)\n')
-    line = refused('train.py', config, '--data-root', tiny_root, '--cfg-options',
-                   f'data.train.ann_file={tmp_path}/other.txt')
-    assert 'lists x.png, which is not in' in line
-    assert 'did you mean configs/srresnet_ffhq.py' in refused('train.py', 'configs/srresnet_fhq.py')
+    assert 'nowhere/train/GT: no such folder' in line(config, '--data-root', 'nowhere')
+    assert 'python tools/make_sample.py' in line('configs/sample/srresnet_sample.py', '--data-root', 'nowhere')
+    ann_file = tmp_path / 'ann.txt'
+    arguments = config, '--data-root', tiny_root, '--cfg-options', f'data.train.ann_file={ann_file}'
+    assert f'python tools/make_annotation.py {tiny_root}/train/GT {ann_file}' in line(*arguments)
+    ann_file.write_text('x.png (512,512,3)\n')
+    assert 'lists x.png, which is not in' in line(*arguments)
+    assert 'did you mean configs/srresnet_ffhq.py' in line('configs/srresnet_fhq.py')
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_an_image_that_breaks_after_annotation_is_named(refused, tiny_root, tmp_path, workers):
+    shutil.copytree(tiny_root, tmp_path / 'data')
+    for path in (tmp_path / 'data/train/GT').iterdir():
+        path.write_bytes(path.read_bytes()[:1000])
+    arguments = ['--data-root', tmp_path / 'data', '--work-dir', tmp_path / 'w', '--no-validate', '--cfg-options']
+    lines = refused('train.py', 'configs/srresnet_ffhq.py', *arguments, f'data.workers_per_gpu={workers}',
+                    f'data.train.ann_file={tiny_root}/train.txt', 'log_level=ERROR')
+    assert re.match(r'error: .*/train/GT/0000[01].png: this training image cannot be used \(', lines)
 
 
 def test_train_tool(run_tool, tiny_root, tmp_path):

@@ -6,10 +6,10 @@ import cv2
 import torch
 from mmcv.parallel import collate
 from mmedit.datasets.builder import build_dataset, worker_init_fn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from facesr.datasets.sampler import EndlessSampler
-from facesr.errors import mistakes_in
+from facesr.errors import UserError, mistakes_in
 
 
 def build_train_loader(data_cfg, seed: int, start_iter: int = 0) -> DataLoader:
@@ -32,7 +32,7 @@ def build_train_loader(data_cfg, seed: int, start_iter: int = 0) -> DataLoader:
         worker_init_fn(0, num_workers=1, rank=0, seed=seed + start_iter)
     options.setdefault('persistent_workers', workers > 0)
     with mistakes_in('data.train_dataloader'):
-        return DataLoader(dataset, sampler=sampler, worker_init_fn=init, **options)
+        return DataLoader(_NamesBadImages(dataset), sampler=sampler, worker_init_fn=init, **options)
 
 
 def build_eval_loader(data_cfg, split: str) -> DataLoader:
@@ -42,6 +42,26 @@ def build_eval_loader(data_cfg, split: str) -> DataLoader:
     dataset.data_infos.sort(key=lambda info: info['lq_path'])
     with mistakes_in(f'data.{split}_dataloader'):
         return DataLoader(dataset, shuffle=False, worker_init_fn=_one_thread, **_loader_options(data_cfg, split))
+
+
+class _NamesBadImages(Dataset):
+    """A training set whose errors name the image: OpenCV's do not (an image may break after it was annotated)."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        try:
+            return self.dataset[index]
+        except (cv2.error, AttributeError, OSError, ValueError) as error:
+            infos = getattr(self.dataset, 'dataset', self.dataset).data_infos  # inside a RepeatDataset
+            path = infos[index % len(infos)]['gt_path']
+            reason = ' '.join(str(error).split())
+            raise UserError(f'{path}: this training image cannot be used ({type(error).__name__}: {reason}); repair or '
+                            'remove it, make the annotation anew, and go on with --resume') from error
 
 
 def _loader_options(data_cfg, split: str) -> dict:
