@@ -14,6 +14,13 @@ class ArgumentParser(argparse.ArgumentParser):
         self.exit(EXIT_USER_ERROR, f'error: {message}; see {self.prog} --help\n')
 
 
+def positive_int(text: str) -> int:
+    """An argument's type: a whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 1')
+    return int(text)
+
+
 class ConfigOptions(DictAction):
     """mmcv's `KEY=VALUE` parser, with a wrong argument as a usage error instead of a traceback."""
 

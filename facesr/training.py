@@ -89,6 +89,8 @@ def build_restorer(cfg: Config):
 
 
 def _find_resume(resume, work_dir: Path):
+    if work_dir.exists() and not work_dir.is_dir():
+        raise UserError(f'--work-dir {work_dir}: is a file; give a folder')
     latest = find_latest(work_dir)
     if resume == RESUME_LATEST:
         if latest is None:

@@ -217,6 +217,15 @@ def test_missing_data_name_path_and_remedy(refused, tiny_root, tmp_path):
     ann_file.write_text('x.png (512,512,3)\n')
     assert 'lists x.png, which is not in' in line(*arguments)
     assert 'did you mean configs/srresnet_ffhq.py' in line('configs/srresnet_fhq.py')
+    assert 'is a file; give a folder' in refused('train.py', config, '--work-dir', ann_file)
+
+
+def test_wrong_arguments_are_one_line(refused):
+    assert '--seed: invalid int value' in refused('train.py', 'configs/srresnet_ffhq.py', '--seed', 'abc')
+    line = refused('train.py', 'configs/srresnet_ffhq.py', '--cfg-options', 'total_iters', '4')
+    assert "cannot read 'total_iters 4'; write KEY=VALUE" in line
+    assert 'the config comes first' in refused('test.py', 'a.pth', 'configs/srresnet_ffhq.py')
+    assert "'0' is not a whole number" in refused('make_annotation.py', '--scale', 0)
 
 
 @pytest.mark.parametrize('workers', [0, 1])

@@ -3,7 +3,7 @@
 import _bootstrap  # noqa: F401
 
 from facesr.annotation import differences, not_rgb, read_annotation, scan_folder, write_annotation
-from facesr.cli import ArgumentParser
+from facesr.cli import ArgumentParser, positive_int
 from facesr.errors import UserError, report_user_errors
 
 
@@ -11,8 +11,7 @@ def parse_args():
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('gt_folder', nargs='?', default='data/FFHQ/train/GT', help='default: %(default)s')
     parser.add_argument('ann_file', nargs='?', default='annotations/ffhq_train.txt', help='default: %(default)s')
-    parser.add_argument(
-        '--scale', type=int, default=4, choices=(1, 2, 3, 4, 8), help='must divide every size (default: 4)')
+    parser.add_argument('--scale', type=positive_int, default=4, help='must divide every size (default: 4)')
     parser.add_argument('--force', action='store_true', help='replace an annotation file with other contents')
     parser.add_argument('--check', metavar='ANN_FILE', help='compare this file with GT_FOLDER; write nothing')
     return parser.parse_args()

@@ -3,7 +3,7 @@ from itertools import islice
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, add_config_arguments
+from facesr.cli import ArgumentParser, add_config_arguments, positive_int
 from facesr.config import load_config
 from facesr.errors import report_user_errors
 from facesr.evaluation import restore
@@ -16,8 +16,7 @@ def parse_args():
     parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
-    parser.add_argument('--images', type=int, choices=range(1, 101), metavar='N', default=3,
-                        help='how many rows, 1 to 100 (default: %(default)s)')
+    parser.add_argument('--images', type=positive_int, metavar='N', default=3, help='how many rows (default: 3)')
     parser.add_argument('--out', metavar='PNG', required=True, help='the picture')
     return parser.parse_args()
 
