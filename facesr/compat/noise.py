@@ -3,6 +3,7 @@
 * mmcv 1.7.2 announces mmcv 2.0 with a UserWarning at import.
 * `torch.utils.cpp_extension` (imported by mmcv) says "No CUDA runtime is found" wherever a CUDA
   toolkit lies on a machine without a GPU; older releases print it, newer ones log it.
+* torch 2.1 warns of its own TypedStorage when it reads a checkpoint with `weights_only`.
 * OpenCV tells each data-loader worker that `imencode` converts a float image to 8 bits, which is
   just what MMEditing's `RandomJPEGCompression` relies on.
 
@@ -34,12 +35,13 @@ def _import_cpp_extension_quietly() -> None:
 
 
 def apply() -> bool:
-    """Silence the three notices."""
+    """Silence these notices."""
     logger = logging.getLogger('torch.utils.cpp_extension')
     if _drop_cuda_notice in logger.filters:
         return False
     logger.addFilter(_drop_cuda_notice)
-    warnings.filterwarnings('ignore', message='On January 1, 2023, MMCV will release', category=UserWarning)
+    for message in ('On January 1, 2023, MMCV will release', 'TypedStorage is deprecated'):
+        warnings.filterwarnings('ignore', message=message, category=UserWarning)
     if 'torch.utils.cpp_extension' not in sys.modules:
         _import_cpp_extension_quietly()
 
