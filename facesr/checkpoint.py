@@ -3,6 +3,7 @@
 The format is mmcv's (`meta`, `state_dict`, `optimizer`), so MMEditing's own tools read ours.
 """
 import contextlib
+import io
 import pickle
 import platform
 import re
@@ -18,16 +19,17 @@ from mmcv.runner.checkpoint import get_state_dict, weights_to_cpu
 from mmcv.utils import digit_version
 
 from facesr.errors import UserError
-from facesr.files import atomic_path
+from facesr.files import atomic_path, require_space, write_atomic
 
 LATEST = 'latest.pth'
+GENERATOR, EMA = 'generator.', 'generator_ema.'  # what the names of weights start with, as in MMEditing
 
 
 class CheckpointError(UserError):
     """A checkpoint is missing, broken, unsafe or does not fit the model."""
 
 
-def save_checkpoint(path, model, optimizer=None, meta=None) -> None:
+def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
     """Write an mmcv-style checkpoint atomically.
 
     Args:
@@ -35,15 +37,26 @@ def save_checkpoint(path, model, optimizer=None, meta=None) -> None:
         model (nn.Module): Its weights are stored from the CPU, without a wrapper's prefix.
         optimizer (dict[str, Optimizer] | None): Optimizers by name, as MMEditing has them.
         meta (dict | None): Plain values only (str, numbers, lists, dicts).
+        more: Further entries, tensors and plain values only; None is left out.
+
+    Raises:
+        OSError: There is no room for it, or it cannot be written.
+        FloatingPointError: A weight is NaN or infinite: such a checkpoint must not replace a good one.
     """
     model = model.module if is_module_wrapper(model) else model
     checkpoint = dict(
         meta=dict(meta or {}, mmcv_version=mmcv.__version__),
-        state_dict=weights_to_cpu(get_state_dict(model)))
+        state_dict=weights_to_cpu(get_state_dict(model)),
+        **{name: value for name, value in more.items() if value is not None})
+    if not all(bool(value.isfinite().all()) for value in checkpoint['state_dict'].values()):
+        raise FloatingPointError('weights are NaN or infinite')
     if optimizer:
         checkpoint['optimizer'] = {name: optim.state_dict() for name, optim in optimizer.items()}
-    with atomic_path(path) as temporary:
-        torch.save(checkpoint, temporary)
+    # By way of memory: torch reports a full disk as some RuntimeError, and only after filling it.
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    require_space(path, buffer.tell())
+    write_atomic(path, buffer.getbuffer())
 
 
 def point_latest_to(path) -> None:
@@ -102,19 +115,25 @@ def read_checkpoint(path, map_location='cpu') -> dict:
     return _normalised(checkpoint, path)
 
 
-def load_weights(model, checkpoint: dict, path) -> None:
+def load_weights(model, checkpoint: dict, path, ema: bool = False) -> None:
     """Put a checkpoint's weights into a model: all of them, or an error and none.
+
+    A moving average in the checkpoint is passed over by a model that has none; a model's own starts
+    from the generator where the checkpoint has none.
 
     Args:
         model (nn.Module): The model, wrapped or not.
         checkpoint (dict): From `read_checkpoint`.
         path (str | Path): Where it came from, for the message.
+        ema (bool): Take the generator's moving average for the generator. Default: False.
 
     Raises:
-        CheckpointError: Names or shapes differ; the message counts them and gives examples.
+        CheckpointError: There is no moving average to take, or names or shapes differ; the message counts them
+            and gives examples.
     """
     model = model.module if is_module_wrapper(model) else model
-    theirs, ours = checkpoint['state_dict'], model.state_dict()
+    ours = model.state_dict()
+    theirs = _with_matching_ema(checkpoint['state_dict'], ours, path, ema)
     wrong = {
         'missing': sorted(ours.keys() - theirs.keys()),
         'not in the model': sorted(theirs.keys() - ours.keys()),
@@ -130,6 +149,20 @@ def load_weights(model, checkpoint: dict, path) -> None:
         raise CheckpointError(f'{path} does not fit this config: weights {found}{made_by}; '
                               'give the config and the checkpoint that belong together')
     model.load_state_dict(theirs)
+
+
+def _with_matching_ema(theirs: dict, ours: dict, path, take_ema: bool) -> dict:
+    average = {name[len(EMA):]: value for name, value in theirs.items() if name.startswith(EMA)}
+    if take_ema and not average:
+        raise CheckpointError(f'{path}: has no moving average of the weights; leave --ema out, or train with '
+                              '--cfg-options ema=0.999')
+    theirs = {name: value for name, value in theirs.items() if not name.startswith(EMA)}
+    generator = {name[len(GENERATOR):]: value for name, value in theirs.items() if name.startswith(GENERATOR)}
+    if take_ema:
+        theirs.update({GENERATOR + name: value for name, value in average.items()})
+    if any(name.startswith(EMA) for name in ours):
+        theirs.update({EMA + name: value for name, value in (average or generator).items()})
+    return theirs
 
 
 def _normalised(checkpoint, path) -> dict:

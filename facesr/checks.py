@@ -7,6 +7,7 @@ from mmedit.models.restorers import BasicRestorer
 from facesr.annotation import read_annotation, read_info
 from facesr.config import train_dataset_cfg
 from facesr.errors import UserError
+from facesr.evaluation import EMA_SUFFIX
 from facesr.files import list_images
 
 LARGEST = 2**32  # NumPy's seeds end there
@@ -37,7 +38,7 @@ def check_numbers(cfg: Config) -> None:
         UserError: One is no whole number or is too small.
     """
     least = {
-        'total_iters': 1, 'seed': 0, 'evaluation.interval': 1, 'checkpoint_config.interval': 1,
+        'total_iters': 1, 'accumulation_steps': 1, 'seed': 0, 'evaluation.interval': 1, 'checkpoint_config.interval': 1,
         'log_config.interval': 1, 'budget': 1, 'data.workers_per_gpu': 0, 'data.train_dataloader.samples_per_gpu': 1,
         'data.val_dataloader.samples_per_gpu': 1, 'data.test_dataloader.samples_per_gpu': 1
     }
@@ -47,6 +48,30 @@ def check_numbers(cfg: Config) -> None:
             node = node.get(part) if hasattr(node, 'get') else None
         if node is not None and not (isinstance(node, int) and smallest <= node < LARGEST):
             raise UserError(f'config key "{key}" is {node!r}: give a whole number, at least {smallest}')
+
+
+def check_choices(cfg: Config) -> None:
+    """The keys about how a step is computed and what happens when it fails.
+
+    Raises:
+        UserError: One has a value that means nothing.
+    """
+    for key in ('channels_last', 'cudnn_benchmark'):
+        if not isinstance(cfg.get(key, False), bool):
+            raise UserError(f'config key "{key}" is {cfg[key]!r}: give True or False')
+    if not isinstance(cfg.get('compile', False), (bool, dict)):
+        raise UserError(f'config key "compile" is {cfg.compile!r}: give True, False or a dict of torch.compile\'s '
+                        'arguments')
+    clip = cfg.get('grad_clip')
+    if clip is not None and not (isinstance(clip, (int, float)) and clip > 0):
+        raise UserError(f'config key "grad_clip" is {clip!r}: give the largest L2 norm of the gradient, or None')
+    if cfg.get('on_data_error', 'stop') not in ('stop', 'skip'):
+        raise UserError(f'config key "on_data_error" is {cfg.on_data_error!r}: give "stop" or "skip"')
+    if cfg.model.type == 'BasicRestorer':  # MMEditing's own: it trains in its own way only
+        plain = dict(amp=None, channels_last=False, compile=False, accumulation_steps=1, grad_clip=None, ema=None)
+        for key, value in plain.items():
+            if cfg.get(key, value) != value:
+                raise UserError(f'config key "{key}": BasicRestorer cannot; use model.type=FaceRestorer')
 
 
 def check_metrics(cfg: Config) -> None:
@@ -60,9 +85,9 @@ def check_metrics(cfg: Config) -> None:
     if unknown or not metrics:
         raise UserError(f'config key "test_cfg.metrics" is {metrics}: give some of {", ".join(known)}')
     best = (cfg.get('evaluation') or {}).get('save_best')
-    if best is not None and best not in metrics:
-        raise UserError(f'config key "evaluation.save_best" is {best!r}: give one of test_cfg.metrics {metrics}, '
-                        'or None')
+    logged = metrics + [name + EMA_SUFFIX for name in metrics if cfg.get('ema') is not None]
+    if best is not None and best not in logged:
+        raise UserError(f'config key "evaluation.save_best" is {best!r}: give one of {", ".join(logged)}, or None')
 
 
 def check_schedule(cfg: Config) -> None:

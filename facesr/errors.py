@@ -10,6 +10,8 @@ EXIT_INTERRUPTED = 130
 
 class UserError(Exception):
     """A mistake or a missing thing on the user's side; the message is one line and says what to do."""
+    exit_status = EXIT_USER_ERROR
+    label = 'error: '
 
 
 @contextmanager
@@ -24,8 +26,9 @@ def mistakes_in(key: str):
 def report_user_errors(main):
     """Decorate a tool's `main` so that a `UserError` (or a file-system error) ends it with one line.
 
-    The line goes to stderr, the exit status is 2 (130 after Ctrl-C). Anything else is a bug and
-    keeps its traceback; so does everything when FACESR_TRACEBACK is set.
+    The line goes to stderr, the exit status is the error's (2; 130 after Ctrl-C). Anything else is a bug
+    and keeps its traceback; so does everything when FACESR_TRACEBACK is set. Of several processes on a
+    machine only the first speaks.
     """
 
     @functools.wraps(main)
@@ -35,16 +38,15 @@ def report_user_errors(main):
         try:
             return main(*args, **kwargs)
         except UserError as error:
-            # From a data-loader worker it comes with the worker's traceback, its own line last.
-            message = str(error).strip().splitlines()[-1].removeprefix(f'{__name__}.UserError: ')
+            message, status = f'{error.label}{error}', error.exit_status
         except OSError as error:
             if error.filename is None:
                 raise
-            message = f'{error.filename}: {error.strerror}'
+            message, status = f'error: {error.filename}: {error.strerror}', EXIT_USER_ERROR
         except KeyboardInterrupt:
-            print('interrupted', file=sys.stderr)
-            sys.exit(EXIT_INTERRUPTED)
-        print(f'error: {message}', file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+            message, status = 'interrupted', EXIT_INTERRUPTED
+        if os.environ.get('LOCAL_RANK', '0') == '0':
+            print(message, file=sys.stderr)
+        sys.exit(status)
 
     return wrapper

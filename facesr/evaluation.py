@@ -11,6 +11,8 @@ from mmcv.parallel import is_module_wrapper
 from mmedit.core import psnr, tensor2img
 from tqdm import tqdm
 
+EMA_SUFFIX = '_ema'  # of metrics of the weights' moving average
+
 
 class Restored(NamedTuple):
     """One image that went through a model; arrays are uint8, BGR, (height, width, 3)."""
@@ -27,7 +29,7 @@ class ImageResult(NamedTuple):
 
 
 @torch.no_grad()
-def restore(model, loader) -> Iterator[Restored]:
+def restore(model, loader, ema: bool = False) -> Iterator[Restored]:
     """Run a restorer over a loader, image by image in the loader's order.
 
     Rounding and clipping are MMEditing's `tensor2img`, so the arrays equal what
@@ -36,17 +38,19 @@ def restore(model, loader) -> Iterator[Restored]:
     Args:
         model (BasicRestorer): On its device, wrapped or not; set to eval mode here.
         loader (DataLoader): Batches with `lq` (n, 3, h, w) in [0, 1], `meta`, and `gt` if there is one.
+        ema (bool): Use `FaceRestorer`'s moving average of the generator. Default: False.
 
     Yields:
         Restored: Per image.
     """
     model = model.module if is_module_wrapper(model) else model
     device = next(model.parameters()).device
+    net = model.generator_ema if ema else model.forward_dummy
     model.eval()
-    progress = tqdm(total=len(loader.dataset), desc='restore', unit='image', leave=False, disable=None)
+    progress = tqdm(total=len(loader.sampler), desc='restore', unit='image', leave=False, disable=None)
     with progress:
         for batch in loader:
-            output = model.forward_dummy(batch['lq'].to(device, non_blocking=True))
+            output = net(batch['lq'].to(device, non_blocking=True))
             metas = [meta for chunk in batch['meta'].data for meta in chunk]
             for i, meta in enumerate(metas):
                 gt = tensor2img(batch['gt'][i]) if 'gt' in batch else None
@@ -64,9 +68,33 @@ def measure(model, restored: Restored) -> ImageResult:
         })
 
 
-def evaluate_loader(model, loader) -> list:
-    """Restore and measure every pair of a loader; returns a list of `ImageResult`."""
-    return [measure(model, restored) for restored in restore(model, loader)]
+def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: int = 0):
+    """Restore and measure every pair of a loader, with the generator and its moving average if there is one.
+
+    Args:
+        model (BasicRestorer): On its device, wrapped or not; set to eval mode here.
+        loader (DataLoader): Pairs.
+        stop (Callable[[], bool]): Asked after each image whether to give up.
+        keep (list | None): The first `keep_at_most` `Restored` are put there.
+        keep_at_most (int): Their number. Default: 0.
+
+    Returns:
+        list[ImageResult] | None: Per image, the average's metrics with `_ema` appended to their names; None
+            if it was given up.
+    """
+    results = []
+    for image in restore(model, loader):
+        results.append(measure(model, image))
+        if keep is not None and len(keep) < keep_at_most:
+            keep.append(image)
+        if stop():
+            return None
+    if hasattr(model, 'generator_ema'):
+        for result, image in zip(results, restore(model, loader, ema=True), strict=True):
+            result.metrics.update({name + EMA_SUFFIX: value for name, value in measure(model, image).metrics.items()})
+            if stop():
+                return None
+    return results
 
 
 def mean_metrics(results) -> dict:

@@ -1,5 +1,8 @@
 """Files written whole or not at all, and the images in a folder."""
+import contextlib
+import errno
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +11,7 @@ from mmedit.datasets.base_sr_dataset import IMG_EXTENSIONS
 
 from facesr.errors import UserError
 
+SPARE = 2**20  # bytes to leave on a disk, for the logs
 # Images that Pillow would open but MMEditing's datasets pass over without a word.
 UNREAD = ('.webp', '.gif', '.avif', '.heic', '.jp2', '.jfif')
 
@@ -33,8 +37,9 @@ def atomic_path(path):
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp made it private
         os.replace(temporary, path)
+        _flush_folder(path.parent)
     except BaseException as error:
-        if temporary:
+        if temporary and os.path.exists(temporary):
             os.unlink(temporary)
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -55,6 +60,34 @@ def output_file(path, suffix: str) -> Path:
     return path
 
 
+def require_space(path, size: int) -> None:
+    """Look for room for `size` bytes beside `path` before anything is written.
+
+    Raises:
+        OSError: There is less.
+    """
+    free = shutil.disk_usage(Path(path).parent).free
+    if free < size + SPARE:
+        message = f'the disk is full: {size / 2**20:.0f} MiB are needed, {free / 2**20:.0f} MiB are free'
+        raise OSError(errno.ENOSPC, message, str(path))
+
+
+def remove_leftovers(folder, pattern: str = '*') -> None:
+    """Remove what a kill in the middle of `atomic_path` left in a folder, of files like `pattern`."""
+    for path in Path(folder).glob(f'.{pattern}.*.tmp'):
+        path.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let the renaming survive a power cut too, where folders can be flushed."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -62,7 +95,7 @@ def _umask() -> int:
 
 
 def write_atomic(path, data) -> None:
-    """Write str (as UTF-8) or bytes to `path` at once, making its folder if need be."""
+    """Write str (as UTF-8) or bytes-like data to `path` at once, making its folder if need be."""
     data = data.encode() if isinstance(data, str) else data
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(data)

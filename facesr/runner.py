@@ -1,24 +1,126 @@
-"""mmcv's iteration-based runner, with checkpoints that are safe and a resume that forgets nothing."""
+"""mmcv's iteration-based runner: checkpoints that are safe, a resume that is exact, stops that lose nothing."""
+import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from mmcv.runner import RUNNERS, IterBasedRunner
 
-from facesr.checkpoint import CheckpointError, load_weights, point_latest_to, read_checkpoint, save_checkpoint
+from facesr import distributed
+from facesr.checkpoint import (
+    CheckpointError,
+    load_weights,
+    point_latest_to,
+    read_checkpoint,
+    save_checkpoint,
+)
+from facesr.datasets.stream import to_device
+from facesr.errors import UserError
+from facesr.log_buffer import LazyLogBuffer
+from facesr.memory import OutOfMemory, advice, is_out_of_memory
+from facesr.rng import random_state, restore_random_state
+from facesr.stopping import Stopped, StopSignals
+
+GO_ON, STOP, FAIL = range(3)  # what a rank wants before an iteration; the highest decides
+ECHO = 2.0  # seconds
 
 
 @RUNNERS.register_module()
 class SRIterBasedRunner(IterBasedRunner):
-    """`IterBasedRunner` that resumes on a CPU too and writes checkpoints atomically.
+    """`IterBasedRunner` for restorers like `FaceRestorer`, on a CPU, a GPU or as one of several processes.
 
-    Against mmcv 1.7.2: `resume` does not ask for a CUDA device and restores `meta['hook_msgs']`
-    (best score and best checkpoint); checkpoints are read without executing pickled code and must
-    fit the model entirely; a kill while saving leaves the previous checkpoint whole.
+    Against mmcv 1.7.2: checkpoints are written atomically, hold all that a run consists of (random
+    states, gradient scaler, position in the data, the current logging window) and are read without
+    executing pickled code; a full disk does not end training; SIGINT and SIGTERM end it after the
+    iteration, with everything saved; losses are read from the device only for the log.
+
+    Args:
+        cfg (Config): Read for the advice when memory runs out.
+        log_window (int): Iterations of the longest logging window.
+        kwargs: `IterBasedRunner`'s arguments.
+
+    Attributes:
+        stream (BatchStream): Set before `run`.
     """
+
+    def __init__(self, *args, cfg, log_window: int, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.cfg, self.stream = cfg, None
+        self.log_buffer = LazyLogBuffer(log_window)
+        self.device = next(self.model.parameters()).device
+        self.saved_iter = None  # of the newest checkpoint that this process wrote or resumed from
+        self.position = 0
+        self._stepped = False
+        self._signals = StopSignals(ECHO if distributed.world_size() > 1 else 0)
+        self._mark = self._untimed = 0.0
+
+    @property
+    def done(self) -> int:
+        """Updates done, also within the hooks of an iteration (where mmcv's `iter` lags behind by one)."""
+        return self._iter + self._stepped
+
+    @property
+    def stop_requested(self):
+        """The signal that asked for a stop, or None."""
+        return self._signals.requested
 
     def get_hook_info(self):
         """The hooks in the order they run, in one line (mmcv lists them per stage, over a page)."""
         return ', '.join(type(hook).__name__ for hook in self.hooks)
+
+    def run(self, stream) -> None:
+        """Train to `max_iters`.
+
+        Args:
+            stream (BatchStream): Where batches come from.
+
+        Raises:
+            Stopped: After SIGINT or SIGTERM; a checkpoint is written.
+            UserError: The data or the loss leave no other way; what was done is saved as far as it is sound.
+        """
+        self.stream = stream
+        self.start_iter, self.start_time = self.iter, time.monotonic()
+        self.logger.info(f'hooks: {self.get_hook_info()}')
+        with self._signals:
+            try:
+                self.call_hook('before_run')
+                self.call_hook('before_epoch')
+                self._mark = time.perf_counter()
+                while self.iter < self.max_iters:
+                    self.train(stream)
+            finally:
+                self.call_hook('after_run')
+        if distributed.highest(self.saved_iter != self.iter) and not self.save_now():
+            raise UserError(f'{self.work_dir}: the checkpoint of iteration {self.iter} could not be written; free disk '
+                            'space and go on with --resume')
+
+    def train(self, stream) -> None:
+        """One iteration."""
+        self.model.train()
+        self.mode, self.data_loader = 'train', stream
+        batch = self._next_batch(stream)
+        self.call_hook('before_train_iter')
+        with self.readable_failures():
+            outputs = self.model.train_step(to_device(batch, self.device), self.optimizer)
+        self.position = stream.position
+        self._count(outputs, stream)
+        self.log_buffer.update(outputs['log_vars'], outputs['num_samples'])
+        self._time_iteration()
+        self.outputs, self._stepped = outputs, True
+        self.call_hook('after_train_iter')
+        self._iter, self._inner_iter, self._stepped = self._iter + 1, self._inner_iter + 1, False
+
+    @contextmanager
+    def untimed(self):
+        """Time spent within is not part of an iteration's `time` (validation, checkpoints)."""
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)  # what is still being computed belongs to the iteration
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._untimed += time.perf_counter() - start
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()):
         """Load a checkpoint's weights; always strict. Returns the checkpoint (see `read_checkpoint`)."""
@@ -27,7 +129,7 @@ class SRIterBasedRunner(IterBasedRunner):
         return checkpoint
 
     def resume(self, checkpoint, resume_optimizer=True, map_location='cpu'):
-        """Continue from a checkpoint: weights, optimizers, iteration and the hooks' messages.
+        """Continue from a checkpoint: weights, optimizers, iteration, the hooks' messages and all random states.
 
         Raises:
             CheckpointError: It does not fit, or it has no optimizer or iteration to go on from.
@@ -42,15 +144,147 @@ class SRIterBasedRunner(IterBasedRunner):
             for name, optimizer in self.optimizer.items():
                 optimizer.load_state_dict(states[name])
         self._epoch = meta.get('epoch', 0)
-        self._iter = self._inner_iter = meta['iter']
+        self._iter = self._inner_iter = self.saved_iter = meta['iter']
         self.meta.setdefault('hook_msgs', {}).update(meta.get('hook_msgs', {}))
+        # Checkpoints of MMEditing lack what follows.
+        batch = self.cfg.data.get('train_dataloader', {}).get('samples_per_gpu', 1)
+        self.position = checkpoint.get('samples', self.iter * batch * distributed.world_size())
+        scaler = self._scaler()
+        if scaler and checkpoint.get('scaler'):
+            scaler.load_state_dict(checkpoint['scaler'])
+        if 'log_window' in checkpoint:
+            self.log_buffer.load_state_dict(checkpoint['log_window'])
+        random_states = checkpoint.get('random_states', [])
+        if len(random_states) == distributed.world_size():  # else they belong to other processes
+            restore_random_state(random_states[distributed.rank()])
 
     def save_checkpoint(self, out_dir, filename_tmpl='iter_{}.pth', meta=None, save_optimizer=True,
-                        create_symlink=True):
-        """Save under `out_dir/filename_tmpl`, atomically; with `create_symlink`, `latest.pth` leads to it."""
-        path = Path(out_dir) / filename_tmpl.format(self.iter + 1)
-        # The checkpoint is taken inside iteration `iter`, so that many plus one are done.
-        meta = dict(meta or {}, **(self.meta or {}), epoch=self.epoch, iter=self.iter + 1, time=time.asctime())
-        save_checkpoint(path, self.model, self.optimizer if save_optimizer else None, meta)
-        if create_symlink:
-            point_latest_to(path)
+                        create_symlink=True) -> bool:
+        """Save under `out_dir/filename_tmpl`, atomically; with `create_symlink`, `latest.pth` leads to it.
+
+        Called on every rank; the first one writes. If the disk is full, or weights are not finite, the log
+        says so, nothing is replaced and training goes on.
+
+        Returns:
+            bool: Whether it is written.
+        """
+        path, random_states = Path(out_dir) / filename_tmpl.format(self.done), distributed.gather(random_state())
+        written = True
+        if self.rank == 0:
+            try:
+                # Without these, what a resumed run does would not be what this one does.
+                more = dict(samples=self.position, log_window=self.log_buffer.state_dict(), random_states=random_states,
+                            scaler=scaler.state_dict() if (scaler := self._scaler()) else None)
+                meta = dict(meta or {}, **(self.meta or {}), epoch=self.epoch, iter=self.done, time=time.asctime())
+                save_checkpoint(path, self.model, self.optimizer if save_optimizer else None, meta, **more)
+                if create_symlink:
+                    point_latest_to(path)
+            except (OSError, FloatingPointError) as error:
+                reason = getattr(error, 'strerror', None) or error
+                self.logger.error(f'{path}: not saved ({reason}); earlier ones are as they were, training goes on')
+                written = False
+        written = not distributed.highest(int(not written))
+        if written:
+            self.saved_iter = self.done
+        return written
+
+    def save_now(self) -> bool:
+        """Save the last finished iteration if there is one and it is not saved yet; returns whether it is on disk."""
+        return self.iter > 0 and (self.saved_iter == self.iter or self.save_checkpoint(self.work_dir))
+
+    def _next_batch(self, stream) -> dict:
+        """The next batch, or an orderly end if any rank wants one."""
+        batch, problem, wish = None, None, STOP if self.stop_requested else GO_ON
+        if wish is GO_ON:
+            waited = self._waiting_time()
+            try:
+                batch = stream.next()
+                self.log_buffer.update(dict(data_time=waited()))
+            except UserError as error:
+                # A scheduler may have sent the signal to the workers too.
+                problem, wish = (None, STOP) if self.stop_requested else (error, FAIL)
+        decision = distributed.highest(wish)
+        if decision == FAIL:
+            raise next(problem for problem in distributed.gather(self._saved_despite(problem)) if problem)
+        if decision == STOP:
+            self._stop()
+        if self.iter == self.start_iter:  # workers have to start first: no part of what an iteration takes
+            self.log_buffer.val_history['data_time'][-1] = 0.0
+            self._mark = time.perf_counter()
+        return batch
+
+    def _stop(self):
+        raise Stopped(f'stopped after iteration {self.iter} of {self.max_iters}; {self._what_is_saved()}')
+
+    def _saved_despite(self, problem):
+        """The problem with what is saved in its message; None where it is another rank's."""
+        saved = self._what_is_saved()
+        return problem and type(problem)(f'{problem} ({saved})')
+
+    def _what_is_saved(self) -> str:
+        if self.iter == 0:
+            return 'nothing is lost: start again'
+        if self.save_now():
+            return f'iteration {self.iter} is saved in {self.work_dir}: go on with --resume'
+        return f'iteration {self.iter} could not be saved: --resume goes on from an earlier one'
+
+    @contextmanager
+    def readable_failures(self):
+        """No memory, or no compiler, is no bug: say what to do, and save unless the weights were being changed.
+
+        Raises:
+            UserError: Instead of what was raised within.
+        """
+        try:
+            yield
+        except Exception as error:
+            dynamo = sys.modules.get('torch._dynamo.exc')
+            if dynamo and isinstance(error, dynamo.TorchDynamoException):
+                reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
+                raise UserError(f'config key "compile": torch.compile failed ({reason}); use compile=False') from error
+            if not is_out_of_memory(error):
+                raise
+            message = f'out of memory on {self.device} in iteration {self.iter + 1}; {advice(self.cfg)}'
+            if not getattr(self._update(), 'stepping', True):
+                message += f'; {self._what_is_saved()}'
+            raise OutOfMemory(message) from error
+
+    def _count(self, outputs, stream) -> None:
+        """Count what went wrong, over resumes too."""
+        counts = self.meta.setdefault('hook_msgs', {}).setdefault('counts', {})
+        for name, number in stream.counts.items():
+            counts[name] = counts.get(name, 0) + number
+        stream.counts.clear()
+        if not outputs['log_vars']:
+            counts['skipped_updates'] = counts.get('skipped_updates', 0) + 1
+            self.logger.warning(f'iteration {self.iter + 1}: the loss is NaN or infinite; weights left as they are '
+                                f'({counts["skipped_updates"]} times so far)')
+
+    def _waiting_time(self):
+        """Starts to measure how long the device is without work for want of data; returns how to end it (s).
+
+        On CUDA two events in the device's own stream tell; they are read only for the log. While the device
+        is still busy with the last iteration, waiting for data costs nothing.
+        """
+        if self.device.type != 'cuda':
+            start = time.perf_counter()
+            return lambda: time.perf_counter() - start
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record()
+
+        def end():
+            after.record()
+            return lambda: before.elapsed_time(after) / 1000
+
+        return end
+
+    def _time_iteration(self) -> None:
+        now = time.perf_counter()
+        self.log_buffer.update(dict(time=max(now - self._mark - self._untimed, 0.0)))
+        self._mark, self._untimed = now, 0.0
+
+    def _update(self):
+        return getattr(self.model, 'update', None)  # MMEditing's own restorers have none
+
+    def _scaler(self):
+        return getattr(self._update(), 'scaler', None)

@@ -29,14 +29,19 @@ class Report(NamedTuple):
     bicubic_psnr: float
 
 
-def load_model(cfg: Config, checkpoint):
+def load_model(cfg: Config, checkpoint, ema: bool = False):
     """The config's restorer with a checkpoint's weights, in eval mode, on CUDA if there is a device.
 
+    Args:
+        cfg (Config): From `load_config`.
+        checkpoint (str | Path): The file.
+        ema (bool): Take the moving average of the generator's weights. Default: False.
+
     Raises:
-        UserError: The checkpoint is missing, unsafe or of another model.
+        UserError: The checkpoint is missing, unsafe, of another model or without moving average.
     """
     model = build_restorer(cfg)
-    load_weights(model, read_checkpoint(checkpoint), checkpoint)
+    load_weights(model, read_checkpoint(checkpoint), checkpoint, ema)
     return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
 
 

@@ -1,13 +1,11 @@
 """Training a config: what `tools/train.py` does."""
-import inspect
 import logging
+from functools import partial
 from pathlib import Path
 
 import mmedit
 import torch
 from mmcv import Config
-from mmcv.parallel import MMDataParallel
-from mmcv.runner import CheckpointHook, IterTimerHook
 from mmcv.utils import collect_env
 from mmedit.apis import set_random_seed
 from mmedit.core import build_optimizers
@@ -15,17 +13,30 @@ from mmedit.models import build_model
 from mmedit.utils import get_root_logger
 
 import facesr
+from facesr import distributed
 from facesr.checkpoint import CheckpointError, find_latest, load_weights, read_checkpoint
-from facesr.checks import check_budget, check_metrics, check_numbers, check_pairs, check_schedule, check_training_data
+from facesr.checks import (
+    check_budget,
+    check_choices,
+    check_metrics,
+    check_numbers,
+    check_pairs,
+    check_schedule,
+    check_training_data,
+)
+from facesr.datasets import BatchStream
 from facesr.datasets.loader import build_eval_loader, build_train_loader
 from facesr.errors import UserError, mistakes_in
-from facesr.files import write_atomic
-from facesr.hooks import SREvalHook
+from facesr.files import remove_leftovers, write_atomic
+from facesr.hooks import GeneratorEMAHook, SRCheckpointHook, SREvalHook
+from facesr.hooks.text import log_to_file
+from facesr.memory import limit_memory, peak_memory
+from facesr.precision import amp_dtype
 from facesr.runner import SRIterBasedRunner
 
-RESUME_LATEST = 'latest'
-# After validation (LOW, 70), so that a checkpoint knows the best score of its own iteration.
-CHECKPOINT_PRIORITY = 80
+RESUME_LATEST, RESUME_AUTO = 'latest', 'auto'
+# Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
+EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 60, 70, 80, 90
 
 
 def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
@@ -34,46 +45,79 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
     Args:
         cfg (Config): From `load_config`.
         name (str): The experiment's name in logs and checkpoints (the config's file name).
-        resume (str | None): A checkpoint to continue from, or 'latest' for the work dir's newest.
+        resume (str | None): A checkpoint to continue from, 'latest' for the work dir's newest, or 'auto' for the
+            newest if there is one, else from the start.
         validate (bool): Validate at the config's interval. Default: True.
 
     Raises:
-        UserError: Config, data, budget, schedule or checkpoint are not in order; no file was written then.
+        Stopped: SIGINT or SIGTERM asked for it; everything is saved.
+        UserError: Config, data, budget, schedule or checkpoint are not in order (no file was written then), or
+            training came to an end that it says how to avoid.
     """
     work_dir = Path(cfg.work_dir)
     resume = _find_resume(resume, work_dir)
-    _check(cfg, validate)
-    set_random_seed(cfg.seed)
-    model = build_restorer(cfg)
-    parameters = check_budget(model.generator, cfg)
-    if cfg.get('load_from') and not resume:
-        load_weights(model, read_checkpoint(cfg.load_from), cfg.load_from)
-
+    model, parameters = prepare(cfg, validate, load=not resume)
     with mistakes_in('log_level'):
         logger = get_root_logger(log_level=cfg.log_level)
-    runner = _build_runner(model, cfg, logger, validate)
+    runner = build_runner(model, cfg, logger, validate, cfg.work_dir)
     if resume:
         runner.resume(resume)
     if runner.iter >= cfg.total_iters:
         logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters} in {resume}')
         return
-    loader = build_train_loader(cfg.data, cfg.seed, start_iter=runner.iter)
+    stream = build_stream(cfg, runner.position, report=logger.warning)
 
     # No file was written up to here, and everything that a user can get wrong has been looked at.
     runner.meta.update({'exp_name': name, 'mmedit Version': mmedit.__version__, 'seed': cfg.seed,
                         'parameters': parameters, 'env_info': _env_info()})
-    _start_log(cfg, name, runner)
+    if distributed.rank() == 0:
+        _start_log(cfg, name, runner)
     if resume:
         logger.info(f'resumed from {resume} at iteration {runner.iter}')
     try:
-        runner.run([loader], cfg.workflow)
-    except KeyboardInterrupt:
-        latest = find_latest(work_dir)
-        logger.info(f'stopped after iteration {runner.iter}; ' + (
-            f'go on from {latest.name} with --resume' if latest else 'no checkpoint yet'))
+        runner.run(stream)
+    except UserError as error:
+        log_to_file(logger, str(error))  # the tool shows it as its last line
         raise
-    best = runner.meta['hook_msgs'].get('best_ckpt')
-    logger.info(f'done: {cfg.total_iters} iterations, in {work_dir}' + (f'; best checkpoint: {best}' if best else ''))
+    _say_goodbye(runner, cfg)
+
+
+def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
+    """Look at everything that can be wrong and build the model, ready to train on its device.
+
+    Args:
+        cfg (Config): From `load_config`.
+        validate (bool): Look at the validation images too. Default: True.
+        load (bool): Start from `load_from` if the config names one. Default: True.
+
+    Returns:
+        tuple: The restorer and its generator's number of parameters.
+
+    Raises:
+        UserError: Config, data, budget or schedule are not in order.
+    """
+    _check(cfg, validate)
+    device = distributed.device()
+    dtype = amp_dtype(cfg.get('amp'), device)
+    limit_memory(cfg.get('memory_limit_gb'), device)
+    set_random_seed(cfg.seed)
+    model = build_restorer(cfg)
+    parameters = check_budget(model.generator, cfg)
+    if cfg.get('ema') is not None:
+        model.add_ema()
+    if cfg.get('load_from') and load:
+        load_weights(model, read_checkpoint(cfg.load_from), cfg.load_from)
+    if device.type == 'cuda':
+        torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
+    if hasattr(model, 'prepare_training'):
+        with mistakes_in('compile'):
+            model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
+                                   cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
+    elif distributed.world_size() > 1:
+        raise UserError(f'config key "model.type": {cfg.model.type} trains in one process only; use FaceRestorer')
+    # What ranks draw from here on differs; the weights they began with do not.
+    set_random_seed(cfg.seed + distributed.rank())
+    return model.to(device), parameters
 
 
 def build_restorer(cfg: Config):
@@ -92,6 +136,8 @@ def _find_resume(resume, work_dir: Path):
     if work_dir.exists() and not work_dir.is_dir():
         raise UserError(f'--work-dir {work_dir}: is a file; give a folder')
     latest = find_latest(work_dir)
+    if resume == RESUME_AUTO:
+        return latest
     if resume == RESUME_LATEST:
         if latest is None:
             raise CheckpointError(f'--resume: no checkpoint in {work_dir} yet; leave --resume out to start, '
@@ -105,6 +151,7 @@ def _find_resume(resume, work_dir: Path):
 
 def _check(cfg: Config, validate: bool) -> None:
     check_numbers(cfg)
+    check_choices(cfg)
     check_metrics(cfg)
     check_schedule(cfg)
     check_training_data(cfg)
@@ -112,28 +159,48 @@ def _check(cfg: Config, validate: bool) -> None:
         check_pairs(cfg.data.val, cfg)
 
 
-def _build_runner(model, cfg: Config, logger: logging.Logger, validate: bool) -> SRIterBasedRunner:
+def build_runner(model, cfg: Config, logger: logging.Logger, validate: bool = True, work_dir=None) -> SRIterBasedRunner:
+    """A runner with the config's optimizers and hooks.
+
+    Args:
+        model (BasicRestorer): From `prepare`.
+        cfg (Config): From `load_config`.
+        logger (logging.Logger): Where its messages go.
+        validate (bool): Whether it validates. Default: True.
+        work_dir (str | None): Where it writes; without one nothing is written, and it cannot `run`.
+    """
     with mistakes_in('optimizers'):
         optimizers = build_optimizers(model, cfg.optimizers)
     runner = SRIterBasedRunner(
-        _to_device(model, cfg),
+        model,
         optimizer=optimizers,
-        work_dir=cfg.work_dir,
+        work_dir=work_dir,
         logger=logger,
         meta=dict(hook_msgs={}),
-        max_iters=cfg.total_iters)
+        max_iters=cfg.total_iters,
+        cfg=cfg,
+        log_window=cfg.log_config.interval)
     _register_hooks(runner, cfg, validate)
     return runner
 
 
+def build_stream(cfg: Config, position: int = 0, report=print) -> BatchStream:
+    """The config's training batches from a position in the order of samples on."""
+    skip = cfg.get('on_data_error', 'stop') == 'skip'
+    return BatchStream(partial(build_train_loader, cfg.data, cfg.seed, skip_unreadable=skip), position, skip, report)
+
+
 def _start_log(cfg: Config, name: str, runner: SRIterBasedRunner) -> None:
     work_dir = Path(runner.work_dir)
+    remove_leftovers(work_dir, '*.pth')
     cfg.dump(str(work_dir / f'{name}.py'))
     write_atomic(work_dir / 'environment.txt', f'{runner.meta["env_info"]}\n')
     _log_to(work_dir / f'{runner.timestamp}.log', runner.logger)
     cap = f'{cfg.budget:,}' if cfg.get('budget') else 'none'
+    processes = f'{distributed.world_size()} processes, each ' if distributed.world_size() > 1 else ''
+    precision = f'{dtype}'.removeprefix('torch.') if (dtype := amp_dtype(cfg.get('amp'), runner.device)) else 'float32'
     runner.logger.info(f'{name}: {runner.meta["parameters"]:,} generator parameters (cap: {cap}), seed {cfg.seed}, '
-                       f'on {_device_name()}')
+                       f'{precision}, {processes}on {_device_name()}')
 
 
 def _log_to(path: Path, logger: logging.Logger) -> None:
@@ -152,35 +219,38 @@ def _env_info() -> str:
     return '\n'.join(f'{key}: {value}' for key, value in info.items())
 
 
-def _to_device(model, cfg: Config) -> MMDataParallel:
-    if not torch.cuda.is_available():
-        return MMDataParallel(model)
-    torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
-    return MMDataParallel(model.cuda(0), device_ids=[0])
-
-
 def _device_name() -> str:
     if torch.cuda.is_available():
-        return f'CUDA ({torch.cuda.get_device_name(0)})'
+        return f'CUDA ({torch.cuda.get_device_name(distributed.device())})'
     return f'the CPU ({torch.get_num_threads()} threads; no CUDA device found)'
+
+
+def _say_goodbye(runner: SRIterBasedRunner, cfg: Config) -> None:
+    messages, peak = runner.meta['hook_msgs'], peak_memory(runner.device)
+    parts = [f'done: {cfg.total_iters} iterations, in {cfg.work_dir}']
+    if messages.get('best_ckpt'):
+        parts.append(f'best checkpoint: {messages["best_ckpt"]}')
+    if peak is not None:
+        parts.append(f'peak memory: {peak / 1024:.2f} GiB')
+    parts += [f'{name}: {number}' for name, number in messages.get('counts', {}).items()]
+    runner.logger.info('; '.join(parts))
 
 
 def _register_hooks(runner, cfg: Config, validate: bool) -> None:
     with mistakes_in('lr_config'):
         runner.register_lr_hook(dict(cfg.lr_config))
-    runner.register_hook(IterTimerHook(), priority='LOW')
+    if cfg.get('ema') is not None:
+        with mistakes_in('ema'):
+            runner.register_hook(GeneratorEMAHook(cfg.ema), priority=EMA_PRIORITY)
+    with mistakes_in('log_config'):
+        for hook in cfg.log_config.hooks:
+            runner.register_hook_from_cfg(dict(dict(interval=cfg.log_config.interval), **hook, priority=LOG_PRIORITY))
     if validate and cfg.get('evaluation'):
         loader = build_eval_loader(cfg.data, 'val')
         with mistakes_in('evaluation'):
-            runner.register_hook(SREvalHook(loader, **cfg.evaluation), priority='LOW')
+            runner.register_hook(SREvalHook(loader, **cfg.evaluation), priority=EVAL_PRIORITY)
     with mistakes_in('checkpoint_config'):
-        # CheckpointHook takes any argument, and would fail on a wrong one only when it saves.
-        unknown = cfg.checkpoint_config.keys() - inspect.signature(CheckpointHook).parameters.keys()
-        if unknown:
-            raise TypeError(f'CheckpointHook takes no {", ".join(sorted(unknown))}')
-        runner.register_hook(CheckpointHook(**cfg.checkpoint_config), priority=CHECKPOINT_PRIORITY)
-    with mistakes_in('log_config'):
-        runner.register_logger_hooks(cfg.log_config)
+        runner.register_hook(SRCheckpointHook(**cfg.checkpoint_config), priority=CHECKPOINT_PRIORITY)
     for hook in cfg.get('custom_hooks') or []:
         with mistakes_in('custom_hooks'):
             runner.register_hook_from_cfg(hook)

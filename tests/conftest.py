@@ -77,7 +77,7 @@ def run_tool():
     def run(name, *arguments, **env):
         command = [sys.executable, f'tools/{name}', *map(str, arguments)]
         clean = {key: value for key, value in os.environ.items() if key != 'OPENCV_LOG_LEVEL'}  # set by our import
-        return subprocess.run(command, capture_output=True, text=True, env={**clean, **env})
+        return subprocess.run(command, capture_output=True, text=True, env={**clean, **env}, timeout=300)
 
     return run
 

@@ -103,7 +103,7 @@ def _train_three_steps(model, cfg):
     model.train()
     optimizer = build_optimizers(model, cfg.optimizers)
     batch = dict(lq=torch.rand(2, 3, 8, 8), gt=torch.rand(2, 3, 32, 32))
-    losses = [model.train_step(batch, optimizer)['log_vars']['loss'] for _ in range(3)]
+    losses = [float(model.train_step(batch, optimizer)['log_vars']['loss']) for _ in range(3)]
     return losses, model.state_dict()
 
 

@@ -1,18 +1,18 @@
 import json
+import random
 import re
 import shutil
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
-from mmedit.apis import set_random_seed
 from mmedit.utils import get_root_logger
 
 from facesr.checkpoint import CheckpointError, read_checkpoint
 from facesr.datasets import EndlessSampler
-from facesr.datasets.loader import build_train_loader
 from facesr.errors import UserError
-from facesr.training import RESUME_LATEST, _build_runner, build_restorer, train
+from facesr.training import RESUME_LATEST, build_runner, build_stream, prepare, train
 
 
 def log_records(work_dir):
@@ -58,10 +58,10 @@ def test_resume_continues_as_it_was(tiny_config, work):
 def test_a_resumed_runner_holds_what_the_checkpoint_holds(tiny_config, work):
     train(tiny_config(), 'run')
     checkpoint = read_checkpoint(work / 'latest.pth')
-    runner = _build_runner(build_restorer(tiny_config()), tiny_config(), get_root_logger(), validate=False)
+    runner = build_runner(prepare(tiny_config())[0], tiny_config(), get_root_logger(), validate=False)
     runner.resume(work / 'latest.pth')
     assert runner.iter == 2 and runner.meta['hook_msgs'] == checkpoint['meta']['hook_msgs']
-    weights = runner.model.module.state_dict()
+    weights = runner.model.state_dict()
     assert all(torch.equal(weights[name].cpu(), value) for name, value in checkpoint['state_dict'].items())
     states, saved = runner.optimizer['generator'].state_dict()['state'], checkpoint['optimizer']['generator']['state']
     assert states.keys() == saved.keys() and saved
@@ -69,18 +69,32 @@ def test_a_resumed_runner_holds_what_the_checkpoint_holds(tiny_config, work):
         assert all(torch.equal(states[i][key].cpu(), state[key]) for key in ('step', 'exp_avg', 'exp_avg_sq'))
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_a_resumed_loader_draws_anew(tiny_config, workers):
-    """Same image, same position in the order, but another degradation than at the start of the run."""
-    cfg = tiny_config(**{'data.workers_per_gpu': workers})
+def test_samples_depend_on_their_position_alone(tiny_config):
+    """Worker processes, batch size and where a run was resumed change nothing; positions of one image differ."""
 
-    def first_batch(start_iter):
-        set_random_seed(0)
-        return next(iter(build_train_loader(cfg.data, seed=0, start_iter=start_iter)))
+    def samples(workers, batch_size, start, count=6):
+        cfg = tiny_config(**{'data.workers_per_gpu': workers, 'data.train_dataloader.samples_per_gpu': batch_size})
+        stream = build_stream(cfg, start)
+        return torch.cat([stream.next()['lq'] for _ in range(count // batch_size)])
 
-    start, again, later = first_batch(0), first_batch(0), [first_batch(i) for i in (2, 4, 6)]
-    assert torch.equal(start['lq'], again['lq'])
-    assert all(batch['meta'].data[0][0] and not torch.equal(start['lq'], batch['lq']) for batch in later)
+    whole = samples(0, 1, 0)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    assert torch.equal(samples(0, 2, 0), whole)
+    assert torch.equal(samples(2, 1, 0), whole) and torch.equal(samples(1, 3, 0), whole)
+    assert torch.equal(samples(2, 1, 4, 2), whole[4:])
+    assert len({tuple(sample.flatten().tolist()) for sample in whole}) == 6  # of two images
+
+
+def test_sampling_leaves_the_other_random_numbers_alone(tiny_config):
+    stream = build_stream(tiny_config())
+    draws = []
+    for _ in range(2):
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
+        random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        stream.next()
+        draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert len(set(draws)) == 1
 
 
 def test_a_run_cut_off_after_its_best_goes_on_from_there(tiny_config, work):
@@ -255,10 +269,15 @@ def test_train_tool(run_tool, tiny_root, tmp_path):
 
 
 def test_sampler_passes_are_shuffled_and_resumable():
-    whole = list(islice(EndlessSampler(5, seed=3), 20))
+    pairs = list(islice(EndlessSampler(5, seed=3), 20))
+    assert [position for position, _ in pairs] == list(range(20))
+    whole = [index for _, index in pairs]
     assert [sorted(whole[i:i + 5]) for i in (0, 5, 10, 15)] == [list(range(5))] * 4
     assert len({tuple(whole[i:i + 5]) for i in (0, 5, 10, 15)}) > 1
-    assert list(islice(EndlessSampler(5, seed=3, start=7), 13)) == whole[7:]
-    assert list(islice(EndlessSampler(5, seed=4), 20)) != whole
+    assert list(islice(EndlessSampler(5, seed=3, start=7), 13)) == pairs[7:]
+    assert list(islice(EndlessSampler(5, seed=4), 20)) != pairs
+    ranks = [list(islice(EndlessSampler(5, 3, 4, batch_size=2, rank=rank, world_size=2), 8)) for rank in (0, 1)]
+    batches = [part[i:i + 2] for i in (0, 2, 4, 6) for part in ranks]
+    assert sum(batches, []) == pairs[4:20]
     with pytest.raises(ValueError):
         EndlessSampler(0, seed=0)

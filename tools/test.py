@@ -13,6 +13,7 @@ def parse_args():
     parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
+    parser.add_argument('--ema', action='store_true', help="take the moving average of the generator's weights")
     parser.add_argument('--split', choices=SPLITS, default='val', help='val has GT, test has none (default: val)')
     parser.add_argument(
         '--save-path', metavar='DIR', help='write (or replace) the HQ images there, as PNGs named like the LQ')
@@ -33,14 +34,14 @@ def main():
             output_file(path, suffix)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, args.split)
-    model = load_model(cfg, args.checkpoint)
+    model = load_model(cfg, args.checkpoint, args.ema)
     print(f'{args.split}: {len(loader.dataset)} images on {next(model.parameters()).device}')
 
     report = run_test(model, loader, args.save_path, args.zip)
     if report.results:
         print(summary(report))
     if args.out:
-        write_metrics(args.out, report, config=args.config, checkpoint=args.checkpoint, split=args.split)
+        write_metrics(args.out, report, config=args.config, checkpoint=args.checkpoint, ema=args.ema, split=args.split)
     for path in filter(None, (args.save_path, args.zip, args.out)):
         print(f'written: {path}')
 

@@ -5,8 +5,11 @@ import _bootstrap  # noqa: F401
 
 from facesr.cli import ArgumentParser, add_config_arguments
 from facesr.config import load_config
+from facesr.distributed import LAUNCHERS, launched, rank
+from facesr.dry_run import dry_run, summary
 from facesr.errors import report_user_errors
-from facesr.training import RESUME_LATEST, train
+from facesr.precision import AMP_MODES
+from facesr.training import RESUME_AUTO, RESUME_LATEST, train
 
 
 def parse_args():
@@ -15,9 +18,14 @@ def parse_args():
     parser.add_argument('--work-dir', metavar='DIR', help='logs and checkpoints (default: work_dirs/<config name>)')
     parser.add_argument(
         '--resume', nargs='?', const=RESUME_LATEST, metavar='CKPT',
-        help="continue a run: from CKPT, or from the work dir's latest checkpoint")
+        help=f"continue a run: from CKPT, or from the work dir's latest checkpoint; {RESUME_AUTO}: from the latest if "
+        'there is one, else start')
     parser.add_argument('--seed', type=int, help="random seed (default: the config's)")
+    parser.add_argument('--amp', choices=(*AMP_MODES, 'none'), help="mixed precision (default: the config's)")
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
+    parser.add_argument(
+        '--dry-run', action='store_true', help='one step and one validation image, a summary, and nothing written')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='pytorch: several processes, by torchrun')
     return parser.parse_args()
 
 
@@ -29,7 +37,15 @@ def main():
         cfg.work_dir = args.work_dir
     if args.seed is not None:
         cfg.seed = args.seed
-    train(cfg, Path(args.config).stem, args.resume, validate=not args.no_validate)
+    if args.amp:
+        cfg.amp = None if args.amp == 'none' else args.amp
+    with launched(args.launcher):
+        if args.dry_run:
+            found = dry_run(cfg, validate=not args.no_validate)
+            if rank() == 0:
+                print(summary(found, cfg))
+        else:
+            train(cfg, Path(args.config).stem, args.resume, validate=not args.no_validate)
 
 
 if __name__ == '__main__':

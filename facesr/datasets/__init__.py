@@ -1,4 +1,6 @@
 from facesr.datasets.sampler import EndlessSampler
+from facesr.datasets.seeded import SeededSamples
 from facesr.datasets.sr_folder_lq_dataset import SRFolderLQDataset
+from facesr.datasets.stream import BatchStream
 
-__all__ = ['EndlessSampler', 'SRFolderLQDataset']
+__all__ = ['BatchStream', 'EndlessSampler', 'SRFolderLQDataset', 'SeededSamples']

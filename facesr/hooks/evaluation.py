@@ -1,0 +1,111 @@
+"""Validation during training."""
+from pathlib import Path
+
+from mmcv.runner import HOOKS, EvalHook
+from mmcv.runner.hooks.logger import LoggerHook
+
+from facesr import distributed
+from facesr.evaluation import evaluate_loader, mean_metrics
+from facesr.log_buffer import LazyLogBuffer
+
+EXAMPLES = 3
+DUE = 'validation_due'
+
+
+@HOOKS.register_module()
+class SREvalHook(EvalHook):
+    """mmcv's `EvalHook` for iteration-based super-resolution training.
+
+    Against mmcv 1.7.2: the metrics are this project's (`evaluate_loader`), of the generator and of its
+    moving average (`PSNR_ema`) if there is one; several processes share the images; the last iteration is
+    validated too; the logs give the training iteration instead of the number of images; and the previous
+    best checkpoint is deleted only after the new one is written. A stop in the middle of a validation
+    does not wait for its end: the resumed run begins with it.
+
+    Args:
+        dataloader (DataLoader): Validation pairs, read in order (`build_eval_loader`).
+        interval (int): Iterations between validations.
+        save_best (str | None): Metric whose best checkpoint is kept as `best_<metric>_iter_<n>.pth`.
+        rule (str): 'greater' if more is better (PSNR, SSIM), else 'less'. Default: 'greater'.
+        start (int | None): Iteration of the first validation; None for `interval`. Default: None.
+
+    Attributes:
+        examples (list[Restored]): A few images of the last validation, always the same ones.
+    """
+
+    def __init__(self, dataloader, interval, save_best='PSNR', rule='greater', start=None):
+        super().__init__(
+            dataloader, start=start, interval=interval, by_epoch=False, save_best=save_best, rule=rule,
+            test_fn=evaluate_loader)
+        self.examples = []
+
+    def before_run(self, runner):
+        """As mmcv's, but a resumed run does not hold on to a best checkpoint that is no longer there."""
+        messages = runner.meta.setdefault('hook_msgs', {})
+        if 'best_ckpt' in messages and not self._in_out_dir(runner, messages['best_ckpt']).is_file():
+            runner.logger.warning(f'best checkpoint {messages["best_ckpt"]} is gone: its score no longer counts')
+            for key in ('best_ckpt', 'best_score'):
+                messages.pop(key, None)
+        super().before_run(runner)
+
+    def before_train_iter(self, runner):
+        """Make up for a validation that a stop cut short."""
+        if runner.meta['hook_msgs'].get(DUE):
+            self._do_evaluate(runner)
+
+    def after_train_iter(self, runner):
+        """Validate if it is time."""
+        if self._should_evaluate(runner):
+            self._do_evaluate(runner)
+
+    def _should_evaluate(self, runner):
+        return super()._should_evaluate(runner) or self.is_last_iter(runner)
+
+    def _do_evaluate(self, runner):
+        messages = runner.meta['hook_msgs']
+        with runner.untimed():
+            metrics = self._measure(runner)
+            messages[DUE] = metrics is None
+            if metrics is None:
+                return
+            self._log(runner, metrics)
+            if self.save_best:
+                self._save_ckpt(runner, metrics[self.save_best])
+
+    def _measure(self, runner):
+        """Mean metrics over the images of all ranks, the same on each; None if a stop came in between."""
+        self.examples.clear()
+        results = self.test_fn(runner.model, self.dataloader, stop=lambda: runner.stop_requested,
+                               keep=self.examples, keep_at_most=EXAMPLES)
+        if distributed.highest(int(results is None)):
+            return None
+        return mean_metrics([result for part in distributed.gather(results) for result in part])
+
+    def _log(self, runner, metrics: dict) -> None:
+        training, runner.log_buffer = runner.log_buffer, LazyLogBuffer()
+        for hook in runner.hooks:
+            if isinstance(hook, LoggerHook):
+                runner.log_buffer.output.update(metrics, eval_iter_num=runner.done)
+                hook.log(runner)
+        runner.log_buffer = training
+
+    def _save_ckpt(self, runner, key_score):
+        messages = runner.meta['hook_msgs']
+        best = messages.get('best_score', self.init_value_map[self.rule])
+        if not self.compare_func(key_score, best):
+            runner.logger.info(f'Best {self.key_indicator} stays {best:.4f}')
+            return
+        before = dict(messages)
+        previous, name = messages.get('best_ckpt'), f'best_{self.key_indicator}_iter_{runner.done}.pth'
+        messages.update(best_score=float(key_score), best_ckpt=str(self._in_out_dir(runner, name)))
+        if not runner.save_checkpoint(runner.work_dir, filename_tmpl=name, create_symlink=False):
+            messages.clear()
+            messages.update(before)  # the best on disk is still the earlier one
+            return
+        if runner.rank == 0 and previous and Path(previous).name != name:
+            self._in_out_dir(runner, previous).unlink(missing_ok=True)
+        runner.logger.info(f'Best {self.key_indicator} is {key_score:.4f}, saved as {name}')
+
+    @staticmethod
+    def _in_out_dir(runner, path) -> Path:
+        return Path(runner.work_dir) / Path(path).name  # by name, because the work dir may have been moved

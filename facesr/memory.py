@@ -1,0 +1,62 @@
+"""Memory: how much was used, a limit to test the promise of 6 GB with, and what to do when it runs out."""
+import sys
+
+import torch
+
+from facesr.errors import UserError
+
+MIB, GIB = 2**20, 2**30
+
+
+class OutOfMemory(UserError):
+    """The device's memory did not suffice; the message says which keys to change, and to what."""
+
+
+def peak_memory(device: torch.device):
+    """Peak memory in MiB: on CUDA that of tensors, else the process's resident memory; None where unknown."""
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_allocated(device) / MIB
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / MIB if sys.platform == 'darwin' else peak / 1024
+
+
+def limit_memory(limit_gb, device: torch.device) -> None:
+    """Let the CUDA allocator take at most `limit_gb` GiB, as if the card were that small; no effect on a CPU.
+
+    Raises:
+        UserError: It is no positive number.
+    """
+    if limit_gb is None:
+        return
+    if not isinstance(limit_gb, (int, float)) or limit_gb <= 0:
+        raise UserError(f'config key "memory_limit_gb" is {limit_gb!r}: give a positive number, or None')
+    if device.type == 'cuda':
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_gb * GIB / total), device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left, on a GPU or the host."""
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+
+
+def advice(cfg) -> str:
+    """Which keys of a config to change against running out of memory, and to what."""
+    loader = cfg.data.get('train_dataloader', {})
+    batch = loader.get('samples_per_gpu', cfg.data.get('samples_per_gpu', 1))
+    steps, patch, tips = cfg.get('accumulation_steps', 1), cfg.get('gt_patch_size'), []
+    if steps < batch:
+        more = min(batch, 2 * steps)
+        tips.append(f'accumulation_steps={more} (the same training, about {more // steps} times less)')
+    if cfg.get('amp') is None:
+        tips.append('amp=auto')
+    if patch and patch > 64:
+        tips.append(f'gt_patch_size={patch // 2 // 4 * 4}')
+    if batch > 1:
+        tips.append(f'data.train_dataloader.samples_per_gpu={batch // 2}')
+    return f'use --cfg-options with one of: {", ".join(tips)}' if tips else 'take a smaller model'
