@@ -52,9 +52,9 @@ def _try_on_cpu(amp: str, dtype) -> None:
     try:
         if dtype is torch.float16 and not hasattr(torch.amp, 'GradScaler'):
             raise RuntimeError('torch < 2.3 scales gradients on CUDA only')
-        layer = torch.nn.Conv2d(3, 3, 3)
+        kernel = torch.zeros(3, 3, 3, 3, requires_grad=True)
         with torch.autocast('cpu', dtype=dtype):
-            output = layer(torch.zeros(1, 3, 4, 4))
+            output = torch.nn.functional.conv2d(torch.zeros(1, 3, 4, 4), kernel)
         if output.dtype is not dtype:
             raise RuntimeError('the layer ignored it')
         output.float().sum().backward()

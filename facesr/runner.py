@@ -85,7 +85,9 @@ class SRIterBasedRunner(IterBasedRunner):
         with self._signals:
             try:
                 self.call_hook('before_run')
-                self.call_hook('before_epoch')
+                window = self.log_buffer.state_dict()
+                self.call_hook('before_epoch')  # mmcv's loggers forget the window, which a resume has brought
+                self.log_buffer.load_state_dict(window)
                 self._mark = time.perf_counter()
                 while self.iter < self.max_iters:
                     self.train(stream)

@@ -198,7 +198,7 @@ def _start_log(cfg: Config, name: str, runner: SRIterBasedRunner) -> None:
     _log_to(work_dir / f'{runner.timestamp}.log', runner.logger)
     cap = f'{cfg.budget:,}' if cfg.get('budget') else 'none'
     processes = f'{distributed.world_size()} processes, each ' if distributed.world_size() > 1 else ''
-    precision = f'{dtype}'.removeprefix('torch.') if (dtype := amp_dtype(cfg.get('amp'), runner.device)) else 'float32'
+    precision = str(amp_dtype(cfg.get('amp'), runner.device) or torch.float32).removeprefix('torch.')
     runner.logger.info(f'{name}: {runner.meta["parameters"]:,} generator parameters (cap: {cap}), seed {cfg.seed}, '
                        f'{precision}, {processes}on {_device_name()}')
 

@@ -1,0 +1,109 @@
+"""Two processes on the CPU (gloo), started by torchrun, beside one with the doubled batch."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+from facesr import distributed
+from facesr.checkpoint import find_latest, read_checkpoint
+
+NET = ('model.generator.num_blocks=1', 'model.generator.mid_channels=8', 'gt_patch_size=32', 'log_config.interval=1')
+
+# What each rank has at the end: weights, the gradients of its last step, and how often it read each validation image.
+PROBE = '''
+import sys
+sys.path[:0] = [{root!r}, {root!r} + '/tools']
+import facesr
+import torch
+from facesr import distributed, evaluation, training
+from facesr.hooks import SREvalHook
+seen, runners = [], []
+measure = evaluation.measure
+evaluation.measure = lambda model, image: (seen.append(image.lq_path), measure(model, image))[1]
+build = training.build_runner
+training.build_runner = lambda *args, **kwargs: runners.append(build(*args, **kwargs)) or runners[-1]
+goodbye = training._say_goodbye
+def at_the_end(runner, cfg):
+    net = runner.model.generator
+    torch.save(dict(weights=[p.detach() for p in net.parameters()], gradients=[p.grad for p in net.parameters()],
+                    seen=seen), f'{out}/rank{{distributed.rank()}}.pth')
+    goodbye(runner, cfg)
+training._say_goodbye = at_the_end
+import train
+train.main()
+'''
+
+
+@pytest.fixture
+def trained(tiny_root, tmp_path):
+    """Trains in some processes; returns what each rank had at the end, and the work dir."""
+
+    def run(processes, batch, *options, iterations=3, work='work', arguments=('--resume', 'auto')):
+        out = tmp_path / f'{work}_{processes}'
+        out.mkdir(exist_ok=True)
+        script = tmp_path / 'probe.py'
+        script.write_text(PROBE.format(root=str(ROOT), out=str(out)))
+        launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
+        command = [
+            sys.executable, *(launcher if processes > 1 else []), str(script), str(ROOT / 'configs/srresnet_ffhq.py'),
+            '--data-root', str(tiny_root), '--work-dir', str(tmp_path / work), *arguments,
+            *(['--launcher', 'pytorch'] if processes > 1 else []), '--cfg-options', *NET,
+            f'data.train.ann_file={tiny_root}/train.txt', f'total_iters={iterations}', 'data.workers_per_gpu=1',
+            f'data.train_dataloader.samples_per_gpu={batch}', *options
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240,
+                              env=dict(os.environ, OMP_NUM_THREADS='1'))
+        assert done.returncode == 0, done.stderr[-4000:]
+        return [torch.load(out / f'rank{rank}.pth', weights_only=True) for rank in range(processes)], done.stderr
+
+    return run
+
+
+def close(a, b):
+    return all(torch.allclose(x, y, rtol=1e-3, atol=1e-6) for x, y in zip(a, b, strict=True))
+
+
+def test_two_processes_are_one_with_the_doubled_batch(trained, tmp_path):
+    (single, ), _ = trained(1, 4, work='single')
+    ranks, log = trained(2, 2, work='double')
+    for kind in ('weights', 'gradients'):
+        assert all(torch.equal(x, y) for x, y in zip(ranks[0][kind], ranks[1][kind], strict=True)), kind
+    assert close(ranks[0]['gradients'], single['gradients'])
+    assert any(float(gradient.abs().max()) > 1e-4 for gradient in single['gradients'])
+    # Each of the two validation images is read once, by one of them.
+    assert [len(rank['seen']) for rank in ranks] == [1, 1]
+    assert sorted(ranks[0]['seen'] + ranks[1]['seen']) == sorted(single['seen'])
+    assert '2 processes, each on the CPU' in log and log.count('done: 3 iterations') == 1
+
+    logs = [list((tmp_path / work).glob('*.log.json')) for work in ('single', 'double')]
+    assert [len(found) for found in logs] == [1, 1]  # one process writes
+    one, two = ([json.loads(line) for line in found[0].read_text().splitlines()[1:]] for found in logs)
+    assert [(r['mode'], r['iter']) for r in one] == [(r['mode'], r['iter']) for r in two]
+    for a, b in zip(one, two, strict=True):
+        for key in {'loss', 'PSNR', 'SSIM'} & a.keys():
+            assert b[key] == pytest.approx(a[key], abs=2e-4)  # the mean over both ranks
+
+
+def test_a_resume_with_another_number_of_processes_keeps_the_order(trained, tmp_path):
+    """Four samples an iteration whoever takes them: 2 x 2, then 1 x 4, as 1 x 4 all the way."""
+    trained(2, 2, iterations=2, work='parts')
+    (resumed, ), log = trained(1, 4, iterations=4, work='parts')
+    (straight, ), _ = trained(1, 4, iterations=4, work='straight')
+    assert 'at iteration 2' in log
+    assert close(resumed['gradients'], straight['gradients'])
+    assert read_checkpoint(find_latest(tmp_path / 'parts'))['samples'] == 16
+
+
+def test_launcher_and_torchrun_belong_together(refused, run_tool):
+    assert 'start with torchrun' in refused('train.py', 'configs/srresnet_ffhq.py', '--launcher', 'pytorch')
+    done = run_tool('train.py', 'configs/srresnet_ffhq.py', WORLD_SIZE='2')
+    assert done.returncode == 2 and 'add --launcher pytorch' in done.stderr
+
+
+def test_alone_it_all_costs_nothing():
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)
+    assert distributed.highest(2) == 2 and distributed.mean([1.0]) == [1.0] and distributed.gather('x') == ['x']

@@ -1,0 +1,277 @@
+"""Nothing is lost: kills, stops, full disks, broken data."""
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / 'benchmarks'))
+import kill  # noqa: E402
+
+from facesr.checkpoint import find_latest, read_checkpoint  # noqa: E402
+from facesr.evaluation import ImageResult  # noqa: E402
+from facesr.stopping import EXIT_STOPPED, Stopped, StopSignals  # noqa: E402
+from facesr.training import train  # noqa: E402
+from facesr.update import TrainingDiverged  # noqa: E402
+
+TINY_NET = dict(option.split('=') for option in kill.TINY_NET[:2])
+TINY_NET = {key: int(value) for key, value in TINY_NET.items()}
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_killed_at_random_moments_it_ends_with_the_same_weights(workers, tiny_root, tmp_path):
+    outcome = kill.kill_and_compare(tiny_root, tmp_path, kills=3, workers=workers, iterations=150, seed=workers)
+    assert outcome.kills == 3 and outcome.checkpoints_read and not outcome.broken and outcome.equal
+
+
+def weights(path):
+    return read_checkpoint(path)['state_dict']
+
+
+def test_a_checkpoint_holds_all_that_a_resume_needs(tiny_config, tmp_path):
+    """Straight and in two parts: weights, Adam, EMA, scaler, log window, random states, best score."""
+    straight, parts = tmp_path / 'straight', tmp_path / 'parts'
+    how = dict(TINY_NET, amp='fp16', ema=0.9, accumulation_steps=2, **{
+        'data.train_dataloader.samples_per_gpu': 2, 'log_config.interval': 4, 'checkpoint_config.interval': 3,
+        'lr_config.periods': [9], 'lr_config.restart_weights': [1], 'evaluation.interval': 4})
+    train(tiny_config(work_dir=str(straight), total_iters=8, **how), 'run')
+    train(tiny_config(work_dir=str(parts), total_iters=6, **how), 'run')  # in the middle of a logging window
+    train(tiny_config(work_dir=str(parts), total_iters=8, **how), 'run', resume='auto')
+    a, b = (read_checkpoint(folder / 'iter_8.pth') for folder in (straight, parts))
+    assert a.keys() >= {'optimizer', 'scaler', 'log_window', 'random_states', 'samples'}
+    assert a['samples'] == 16 and a['scaler']['scale'] > 0
+    for key in ('state_dict', 'optimizer', 'scaler', 'samples'):
+        assert flat(a[key]) == flat(b[key]), key
+    for generator, state in a['random_states'][0].items():
+        assert flat(state) == flat(b['random_states'][0][generator]), generator
+    assert any(name.startswith('generator_ema.') for name in a['state_dict'])
+    assert a['meta']['hook_msgs']['best_score'] == b['meta']['hook_msgs']['best_score']
+    losses = [{record['iter']: record['loss'] for log in folder.glob('*.log.json')
+               for record in map(json.loads, log.read_text().splitlines()) if record.get('mode') == 'train'}
+              for folder in (straight, parts)]
+    assert losses[0] == losses[1] and set(losses[0]) == {4, 8}  # the window from 5 to 8 spans the resume
+
+
+def flat(thing):
+    """Nested values with tensors as plain ones, for comparison."""
+    if torch.is_tensor(thing):
+        return thing.tolist()
+    if isinstance(thing, dict):
+        return {key: flat(value) for key, value in thing.items()}
+    return [flat(value) for value in thing] if isinstance(thing, (list, tuple)) else thing
+
+
+@pytest.fixture
+def start(tiny_root, tmp_path):
+    """Starts a long training as a user would; returns the process once it has trained a few iterations."""
+
+    def run(*options, work='work'):
+        log = (tmp_path / 'stderr').open('w+')
+        process = subprocess.Popen(kill.command(tiny_root, tmp_path / work, 5000, 0, 'checkpoint_config.interval=5000',
+                                                *options), stderr=log)
+        deadline = time.monotonic() + 120
+        while 'Iter [6/' not in (tmp_path / 'stderr').read_text():
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / 'stderr').read_text()
+            time.sleep(0.05)
+        return process
+
+    return run
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(number, start, tmp_path):
+    process = start('evaluation.interval=5000')
+    process.send_signal(number)
+    assert process.wait(60) == EXIT_STOPPED == 75
+    latest = find_latest(tmp_path / 'work')
+    done = read_checkpoint(latest)['meta']['iter']
+    assert latest.name == f'iter_{done}.pth' and done >= 6
+    last = (tmp_path / 'stderr').read_text().splitlines()[-1]
+    assert last.startswith(f'stopped after iteration {done} of 5000; iteration {done} is saved in ')
+    assert last.endswith('go on with --resume')
+
+
+def test_a_signal_during_validation_does_not_wait_for_it(tiny_config, tmp_path, monkeypatch):
+    work = tmp_path / 'work'
+    measured = []
+
+    def stop_after_the_first(model, image):
+        measured.append(image.lq_path)
+        if len(measured) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return ImageResult('x', dict(PSNR=20.0, SSIM=0.5))
+
+    monkeypatch.setattr('facesr.evaluation.measure', stop_after_the_first)
+    how = dict(TINY_NET, **{'evaluation.interval': 2})
+    with pytest.raises(Stopped, match='stopped after iteration 2 of 4'):
+        train(tiny_config(total_iters=4, **how), 'run')
+    assert len(measured) == 1 and not list(work.glob('best*'))
+    train(tiny_config(total_iters=4, **how), 'run', resume='auto')
+    assert len(measured) == 1 + 2 + 2  # the one cut short is made up for, before iteration 3
+    validated = [json.loads(line)['iter'] for log in sorted(work.glob('*.log.json'))
+                 for line in log.read_text().splitlines() if '"mode": "val"' in line]
+    assert validated == [2, 4] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_second_signal_stops_at_once():
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.requested == 'SIGINT'
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(SystemExit) as caught:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert caught.value.code == 143
+    with StopSignals(echo=60) as signals:  # torchrun hands on what the terminal has sent already
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.requested == 'SIGINT'
+
+
+def test_a_full_disk_stops_nothing_and_replaces_nothing(tiny_config, tmp_path, caplog, monkeypatch):
+    work, full = tmp_path / 'work', []
+    usage = type('Usage', (), {'free': 10})
+    real = shutil.disk_usage
+    monkeypatch.setattr('facesr.files.shutil.disk_usage', lambda path: usage if full else real(path))
+    how = dict(TINY_NET, **{'checkpoint_config.interval': 1, 'checkpoint_config.max_keep_ckpts': 1})
+    train(tiny_config(total_iters=2, **how), 'run')
+    before = {path.name: path.read_bytes() for path in work.glob('*.pth')}
+    best = read_checkpoint(work / 'iter_2.pth')['meta']['hook_msgs']['best_score']
+    full.append(True)
+    with pytest.raises(Exception, match='iteration 4 could not be written; free disk space and go on with --resume'):
+        train(tiny_config(total_iters=4, **how, **{'evaluation.interval': 1}), 'run', resume='auto')
+    assert {path.name: path.read_bytes() for path in work.glob('*.pth')} == before
+    log = ''.join(path.read_text() for path in sorted(work.glob('*.log')))
+    assert 'iter_3.pth: not saved (the disk is full: ' in log and 'Iter [4/4]' in log
+    full.clear()
+    train(tiny_config(total_iters=4, **how), 'run', resume='auto')
+    assert read_checkpoint(work / 'latest.pth')['meta']['hook_msgs']['best_score'] >= best
+    assert [path.name for path in work.glob('iter_*')] == ['iter_4.pth']
+
+
+def test_writes_that_really_fail_leave_the_old_checkpoint(tiny_root, tmp_path):
+    """The system refuses files beyond some size, as a full disk or a quota would."""
+    command = kill.command(tiny_root, tmp_path / 'work', 3, 0)
+    subprocess.run(command, check=True, capture_output=True)
+    before = (tmp_path / 'work/iter_3.pth').read_bytes()
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
+
+    done = subprocess.run(kill.command(tiny_root, tmp_path / 'work', 6, 0), preexec_fn=limit, capture_output=True,
+                          text=True)
+    assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
+    assert done.stderr.splitlines()[-1].endswith('free disk space and go on with --resume')
+    assert (tmp_path / 'work/iter_3.pth').read_bytes() == before
+    assert find_latest(tmp_path / 'work').name == 'iter_3.pth' and not list((tmp_path / 'work').glob('.*.tmp'))
+
+
+def test_leftovers_of_a_kill_are_cleared(tiny_config, tmp_path):
+    work = tmp_path / 'work'
+    work.mkdir()
+    (work / '.iter_1.pth.abc.tmp').write_bytes(b'half')
+    train(tiny_config(**TINY_NET), 'run', validate=False)
+    assert not list(work.glob('.*.tmp'))
+
+
+def test_pruning_counts_files_and_spares_the_best(tiny_config, tmp_path):
+    how = dict(TINY_NET, **{'checkpoint_config.interval': 2, 'checkpoint_config.max_keep_ckpts': 2})
+    train(tiny_config(total_iters=3, **how), 'run')  # ends between the intervals
+    train(tiny_config(total_iters=8, **how, **{'evaluation.interval': 100}), 'run', resume='auto', validate=False)
+    names = sorted(path.name for path in (tmp_path / 'work').glob('*.pth'))
+    assert [name for name in names if name.startswith('iter')] == ['iter_6.pth', 'iter_8.pth']
+    assert any(name.startswith('best_PSNR_iter_') for name in names)
+
+
+def test_a_diverging_run_stops_with_its_last_good_checkpoint(tiny_config, tmp_path):
+    work = tmp_path / 'work'
+    train(tiny_config(**TINY_NET), 'run', validate=False)
+    before = (work / 'iter_2.pth').read_bytes()
+    how = dict(TINY_NET, **{'model.pixel_loss.loss_weight': float('inf'), 'checkpoint_config.interval': 100})
+    with pytest.raises(TrainingDiverged):
+        train(tiny_config(total_iters=50, **how), 'run', resume='auto', validate=False)
+    assert [path.name for path in work.glob('iter_*')] == ['iter_2.pth']
+    assert (work / 'iter_2.pth').read_bytes() == before
+    assert 'the loss is NaN or infinite; weights left as they are (9 times so far)' in ''.join(
+        path.read_text() for path in work.glob('*.log'))
+
+
+def test_weights_that_are_not_finite_are_not_saved(tiny_config, tmp_path):
+    work = tmp_path / 'work'
+    train(tiny_config(**TINY_NET), 'run', validate=False)
+    before = (work / 'iter_2.pth').read_bytes()
+    how = dict(TINY_NET, **{'lr_config.min_lr': float('nan')})
+    with pytest.raises(Exception, match='could not be written'):
+        train(tiny_config(total_iters=3, load_from=str(work / 'iter_2.pth'), work_dir=str(tmp_path / 'other'), **how),
+              'run', validate=False)
+    assert not list((tmp_path / 'other').glob('*.pth')) and (work / 'iter_2.pth').read_bytes() == before
+
+
+@pytest.fixture
+def broken_root(tiny_root, tmp_path):
+    """A training set of four images, the second damaged after it was annotated."""
+    folder = tmp_path / 'data/train/GT'
+    folder.mkdir(parents=True)
+    source = sorted((tiny_root / 'train/GT').iterdir())[0]
+    for i in range(4):
+        (folder / f'{i}.png').write_bytes(source.read_bytes())
+    (folder / '1.png').write_bytes(source.read_bytes()[:1000])
+    (tmp_path / 'data/train.txt').write_text(''.join(f'{i}.png (512,512,3)\n' for i in range(4)))
+    for split in ('val', 'test'):
+        (tmp_path / 'data' / split).symlink_to(tiny_root / split)
+    return tmp_path / 'data'
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_an_unreadable_image_stops_with_everything_saved(workers, broken_root, tmp_path):
+    done = subprocess.run(kill.command(broken_root, tmp_path / 'work', 9, workers, 'checkpoint_config.interval=100',
+                                       'data.train_dataloader.samples_per_gpu=1', 'evaluation.interval=100', 'seed=1'),
+                          capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f'error: {broken_root}/train/GT/1.png: this training image cannot be used (')
+    saved = find_latest(tmp_path / 'work')
+    if saved is None:
+        assert 'nothing is lost: start again' in last
+    else:
+        assert f'iteration {read_checkpoint(saved)["meta"]["iter"]} is saved' in last
+
+
+def test_an_unreadable_image_is_skipped_and_counted(broken_root, tmp_path):
+    done = subprocess.run(kill.command(broken_root, tmp_path / 'work', 6, 2, 'on_data_error=skip'), text=True,
+                          capture_output=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert '1.png: this training image cannot be used; another is taken (1 times so far)' in done.stderr
+    counted = read_checkpoint(tmp_path / 'work/iter_6.pth')['meta']['hook_msgs']['counts']['skipped_images']
+    assert counted == 3  # 12 samples are three passes over four images
+    assert f'skipped_images: {counted}' in done.stderr
+
+
+@pytest.mark.parametrize('policy', ['stop', 'skip'])
+def test_a_worker_that_dies(policy, start, tmp_path):
+    process = start('data.workers_per_gpu=1', f'on_data_error={policy}', 'evaluation.interval=5000')
+    children = subprocess.run(['ps', '--ppid', str(process.pid), '-o', 'pid='], capture_output=True, text=True)
+    worker = max(int(pid) for pid in children.stdout.split())
+    os.kill(worker, signal.SIGKILL)
+    if policy == 'skip':
+        deadline = time.monotonic() + 60
+        while 'started again (1 times so far)' not in (tmp_path / 'stderr').read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == EXIT_STOPPED
+        latest = read_checkpoint(find_latest(tmp_path / 'work'))
+        assert latest['samples'] == 2 * latest['meta']['iter']  # no sample left out or taken twice
+        return
+    assert process.wait(60) == 2
+    last = (tmp_path / 'stderr').read_text().splitlines()[-1]
+    assert last.startswith('error: data.workers_per_gpu: a loading process died') and 'go on with --resume' in last
+    assert find_latest(tmp_path / 'work') is not None
