@@ -22,8 +22,8 @@ def cuda_env():
 
 def test_train_resume_and_test_on_cuda(cuda_env, tiny_root, tmp_path):
 
-    def tool(name, *arguments):
-        command = [sys.executable, f'tools/{name}', 'configs/srresnet_ffhq.py', *map(str, arguments)]
+    def tool(name, *arguments, start=(sys.executable, )):
+        command = [*start, f'tools/{name}', 'configs/srresnet_ffhq.py', *map(str, arguments)]
         done = subprocess.run([*command, '--data-root', tiny_root], env=cuda_env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
@@ -36,5 +36,16 @@ def test_train_resume_and_test_on_cuda(cuda_env, tiny_root, tmp_path):
     assert 'at iteration 2' in resumed
     best = next(work.glob('best_PSNR_iter_*.pth'))
     assert all(value.device.type == 'cpu' for value in torch.load(best, weights_only=True)['state_dict'].values())
+    # Mixed precision with all the rest, under a limit of memory, resumed, and as one process of DDP (NCCL).
+    for amp in ('fp16', 'auto'):
+        folder = ['--work-dir', tmp_path / amp, '--amp', amp, '--resume', 'auto', '--cfg-options', *options]
+        how = ['channels_last=True', 'accumulation_steps=2', 'grad_clip=1.0', 'ema=0.9', 'memory_limit_gb=2']
+        tool('train.py', *folder, 'total_iters=2', *how)
+        assert 'data_time: ' in tool('train.py', *folder, 'total_iters=4', *how)
+        assert 'on cuda:0' in tool('test.py', tmp_path / amp / 'latest.pth', '--ema')
+    assert 'nothing was written' in tool('train.py', '--dry-run', '--cfg-options', *options)
+    log = tool('train.py', '--launcher', 'pytorch', '--work-dir', tmp_path / 'ddp', '--cfg-options', 'total_iters=2',
+               *options, start=[sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=1'])
+    assert 'done: 2 iterations' in log
     assert 'on cuda:0' in tool('test.py', best)
     assert 'on cuda:0' in tool('test.py', best, '--split', 'test', '--zip', tmp_path / 'hand_in.zip')
