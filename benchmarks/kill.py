@@ -48,7 +48,7 @@ def command(root, work_dir, iterations: int, workers: int, *options) -> list:
         '--work-dir', str(work_dir), '--resume', 'auto', '--cfg-options', *TINY_NET,
         f'data.train.ann_file={root}/train.txt', f'data.workers_per_gpu={workers}', f'total_iters={iterations}',
         'data.train_dataloader.samples_per_gpu=2', 'data.val_dataloader.workers_per_gpu=0', 'evaluation.interval=10',
-        'checkpoint_config.interval=1', 'log_config.interval=3', 'ema=0.9', 'grad_clip=1.0', *options
+        'checkpoint_config.interval=1', 'log_config.interval=1', 'ema=0.9', 'grad_clip=1.0', *options
     ]
 
 

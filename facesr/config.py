@@ -131,6 +131,11 @@ def train_dataset_cfg(cfg: Config) -> ConfigDict:
     return dataset.dataset if dataset['type'] == 'RepeatDataset' else dataset
 
 
+def train_batch_size(cfg: Config) -> int:
+    """Training images that a process takes per iteration."""
+    return cfg.data.get('train_dataloader', {}).get('samples_per_gpu', cfg.data.get('samples_per_gpu', 1))
+
+
 def _similar_configs(path: Path) -> str:
     folder = path.parent if path.parent.is_dir() else Path('configs')
     if not folder.is_dir():

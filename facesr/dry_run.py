@@ -2,6 +2,7 @@
 import datetime
 import logging
 import time
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ class DryRun(NamedTuple):
 
 
 def dry_run(cfg: Config, validate: bool = True) -> DryRun:
-    """Build everything, load a batch, take a step and validate an image; nothing is written.
+    """Build everything, load some batches, take a step and validate an image; nothing is written.
 
     Where kernels are searched for or compiled first (CUDA, `compile`) the second step is the one that counts.
 
@@ -53,9 +54,9 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
     runner = build_runner(model, cfg, logging.getLogger('facesr.dry_run'), validate)
     stream = build_stream(cfg)
     stream.next()  # workers have to start first
-    start = time.perf_counter()
-    batch = to_device(stream.next(), runner.device)
-    data_time = time.perf_counter() - start
+    count = 2 * max(1, stream.loader.num_workers)  # workers load ahead: one batch alone would seem to cost nothing
+    data_time, batch = _timed(lambda: [stream.next() for _ in range(count)][-1], runner.device)
+    data_time, batch = data_time / count, to_device(batch, runner.device)
 
     model.train()
     for _ in range(2 if runner.device.type == 'cuda' or cfg.get('compile') else 1):
@@ -67,8 +68,11 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
     images = sum(len(hook.dataloader.dataset) for hook in validations)
     validation_time, metrics = 0.0, {}
     for hook in validations:
-        validation_time, results = _timed(lambda: evaluate_loader(model, FirstOnly(hook.dataloader)), runner.device)  # noqa: B023
-        validation_time, metrics = validation_time / len(results), mean_metrics(results)
+        first = partial(evaluate_loader, model, FirstOnly(hook.dataloader))
+        with runner.readable_failures():
+            validation_time, results = _timed(first, runner.device)
+        if results:  # a rank may have none
+            validation_time, metrics = validation_time / len(results), mean_metrics(results)
     # Loading goes on while the device works, unless this process does both.
     per_iteration = step_time + data_time if stream.loader.num_workers == 0 else max(step_time, data_time)
     validated = images * (cfg.total_iters // cfg.evaluation.interval) if validations else 0
@@ -90,7 +94,7 @@ def summary(found: DryRun, cfg: Config) -> str:
         f'parameters: {found.parameters:,} ({cap})',
         f'images: {found.training_images} for training, {found.validation_images} for validation',
         f'one batch: {shapes}',
-        f'one step: loss {found.loss:.4f}, {found.step_time:.3f} s, and {found.data_time:.3f} s to load the batch',
+        f'one step: loss {found.loss:.4f}, {found.step_time:.3f} s, and {found.data_time:.3f} s to load a batch',
         metrics and f'one validation image, untrained: {metrics}, {found.validation_time:.3f} s',
         found.memory and f'peak memory: {found.memory / 1024:.2f} GiB',
         f'expected time for {cfg.total_iters} iterations with validation, at this rate: '

@@ -14,6 +14,10 @@ class UserError(Exception):
     label = 'error: '
 
 
+class OneRankError(UserError):
+    """Of several processes one alone may have it, so each says it."""
+
+
 @contextmanager
 def mistakes_in(key: str):
     """What building an object from `cfg.<key>` raises (unknown type, wrong arguments) becomes a `UserError`."""
@@ -28,24 +32,26 @@ def report_user_errors(main):
 
     The line goes to stderr, the exit status is the error's (2; 130 after Ctrl-C). Anything else is a bug
     and keeps its traceback; so does everything when FACESR_TRACEBACK is set. Of several processes on a
-    machine only the first speaks.
+    machine only the first speaks, except where an error may be one's alone.
     """
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         if os.environ.get('FACESR_TRACEBACK'):
             return main(*args, **kwargs)
+        speaks = os.environ.get('LOCAL_RANK', '0') == '0'
         try:
             return main(*args, **kwargs)
         except UserError as error:
             message, status = f'{error.label}{error}', error.exit_status
+            speaks = speaks or isinstance(error, OneRankError)
         except OSError as error:
             if error.filename is None:
                 raise
             message, status = f'error: {error.filename}: {error.strerror}', EXIT_USER_ERROR
         except KeyboardInterrupt:
             message, status = 'interrupted', EXIT_INTERRUPTED
-        if os.environ.get('LOCAL_RANK', '0') == '0':
+        if speaks:
             print(message, file=sys.stderr)
         sys.exit(status)
 

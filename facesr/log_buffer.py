@@ -12,7 +12,7 @@ class LazyLogBuffer(LogBuffer):
     With several processes the averages are over all of them.
 
     Args:
-        length (int): Values per name to keep: the longest logging window.
+        length (int): Values per name to keep at most. Default: 1.
     """
 
     def __init__(self, length: int = 1):
@@ -26,12 +26,18 @@ class LazyLogBuffer(LogBuffer):
             del self.val_history[key][:-self.length], self.n_history[key][:-self.length]
 
     def average(self, n=0):
-        """Average the latest n values of each name (0: all that are kept)."""
+        """Average what came since the last call, which ends the window (`n` is mmcv's; here it is the window's).
+
+        Called again in the same iteration, by another logger, it leaves the averages as they are.
+        """
+        if not self.val_history:
+            return
         self.read()
-        super().average(n)
-        if self.output:
-            values = distributed.mean([float(value) for value in self.output.values()])
-            self.output.update(zip(self.output, values, strict=True))
+        super().average()
+        values = distributed.mean([float(value) for value in self.output.values()])
+        self.output.update(zip(self.output, values, strict=True))
+        self.val_history.clear()
+        self.n_history.clear()
 
     def read(self) -> None:
         """Turn what is kept into floats, with one transfer from the device."""

@@ -3,19 +3,23 @@ import sys
 
 import torch
 
-from facesr.errors import UserError
+from facesr.config import train_batch_size
+from facesr.errors import OneRankError, UserError
 
 MIB, GIB = 2**20, 2**30
+SIGNS = ("can't allocate memory", 'out of memory', 'ALLOC_FAILED')  # in the messages of torch, CUDA, cuBLAS, cuDNN
 
 
-class OutOfMemory(UserError):
+class OutOfMemory(OneRankError):
     """The device's memory did not suffice; the message says which keys to change, and to what."""
 
 
 def peak_memory(device: torch.device):
-    """Peak memory in MiB: on CUDA that of tensors, else the process's resident memory; None where unknown."""
+    """Peak memory in MiB: on CUDA what the allocator took from the card (what `limit_memory` limits; CUDA itself takes
+    some 500 MiB besides), else the process's resident memory; None where unknown.
+    """
     if device.type == 'cuda':
-        return torch.cuda.max_memory_allocated(device) / MIB
+        return torch.cuda.max_memory_reserved(device) / MIB
     try:
         import resource
     except ImportError:  # Windows
@@ -42,18 +46,16 @@ def limit_memory(limit_gb, device: torch.device) -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is no memory left, on a GPU or the host."""
     return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS))
 
 
-def advice(cfg) -> str:
+def advice(cfg, device: torch.device) -> str:
     """Which keys of a config to change against running out of memory, and to what."""
-    loader = cfg.data.get('train_dataloader', {})
-    batch = loader.get('samples_per_gpu', cfg.data.get('samples_per_gpu', 1))
-    steps, patch, tips = cfg.get('accumulation_steps', 1), cfg.get('gt_patch_size'), []
-    if steps < batch:
+    batch, steps, patch, tips = train_batch_size(cfg), cfg.get('accumulation_steps', 1), cfg.get('gt_patch_size'), []
+    if steps < batch and cfg.model.type == 'FaceRestorer':
         more = min(batch, 2 * steps)
-        tips.append(f'accumulation_steps={more} (the same training, about {more // steps} times less)')
-    if cfg.get('amp') is None:
+        tips.append(f'accumulation_steps={more} (the same training, about {more / steps:.2g} times less)')
+    if cfg.get('amp') is None and device.type == 'cuda' and cfg.model.type == 'FaceRestorer':
         tips.append('amp=auto')
     if patch and patch > 64:
         tips.append(f'gt_patch_size={patch // 2 // 4 * 4}')

@@ -1,6 +1,7 @@
 """mmcv's iteration-based runner: checkpoints that are safe, a resume that is exact, stops that lose nothing."""
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,14 +16,16 @@ from facesr.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
+from facesr.config import train_batch_size
 from facesr.datasets.stream import to_device
-from facesr.errors import UserError
+from facesr.errors import OneRankError, UserError
 from facesr.log_buffer import LazyLogBuffer
 from facesr.memory import OutOfMemory, advice, is_out_of_memory
 from facesr.rng import random_state, restore_random_state
 from facesr.stopping import Stopped, StopSignals
 
-GO_ON, STOP, FAIL = range(3)  # what a rank wants before an iteration; the highest decides
+GO_ON, STOP, FAIL = range(3)  # what a rank wants to do next; the highest decides
+VALIDATION_DUE = 'validation_due'  # among the hooks' messages
 ECHO = 2.0  # seconds
 
 
@@ -51,6 +54,7 @@ class SRIterBasedRunner(IterBasedRunner):
         self.device = next(self.model.parameters()).device
         self.saved_iter = None  # of the newest checkpoint that this process wrote or resumed from
         self.position = 0
+        self.counts = Counter()  # what went wrong before a resume, and updates skipped
         self._stepped = False
         self._signals = StopSignals(ECHO if distributed.world_size() > 1 else 0)
         self._mark = self._untimed = 0.0
@@ -79,7 +83,7 @@ class SRIterBasedRunner(IterBasedRunner):
             Stopped: After SIGINT or SIGTERM; a checkpoint is written.
             UserError: The data or the loss leave no other way; what was done is saved as far as it is sound.
         """
-        self.stream = stream
+        self.stream, self.mode = stream, 'train'
         self.start_iter, self.start_time = self.iter, time.monotonic()
         self.logger.info(f'hooks: {self.get_hook_info()}')
         with self._signals:
@@ -93,7 +97,9 @@ class SRIterBasedRunner(IterBasedRunner):
                     self.train(stream)
             finally:
                 self.call_hook('after_run')
-        if distributed.highest(self.saved_iter != self.iter) and not self.save_now():
+        if self.meta['hook_msgs'].get(VALIDATION_DUE):  # the stop came after the last iteration
+            self._stop()
+        if not self.save_now():
             raise UserError(f'{self.work_dir}: the checkpoint of iteration {self.iter} could not be written; free disk '
                             'space and go on with --resume')
 
@@ -106,7 +112,10 @@ class SRIterBasedRunner(IterBasedRunner):
         with self.readable_failures():
             outputs = self.model.train_step(to_device(batch, self.device), self.optimizer)
         self.position = stream.position
-        self._count(outputs, stream)
+        if not outputs['log_vars']:
+            self.counts['skipped_updates'] += 1
+            self.logger.warning(f'iteration {self.iter + 1}: the loss is NaN or infinite; weights left as they are '
+                                f'({self.counts["skipped_updates"]} times so far)')
         self.log_buffer.update(outputs['log_vars'], outputs['num_samples'])
         self._time_iteration()
         self.outputs, self._stepped = outputs, True
@@ -144,21 +153,34 @@ class SRIterBasedRunner(IterBasedRunner):
                                   'start from it with --cfg-options load_from=... instead of --resume')
         if resume_optimizer:
             for name, optimizer in self.optimizer.items():
-                optimizer.load_state_dict(states[name])
+                self._load_optimizer(optimizer, states[name], path)
         self._epoch = meta.get('epoch', 0)
         self._iter = self._inner_iter = self.saved_iter = meta['iter']
         self.meta.setdefault('hook_msgs', {}).update(meta.get('hook_msgs', {}))
+        self.counts = Counter(self.meta['hook_msgs'].get('counts', {}))
+        if meta.get('seed', self.cfg.seed) != self.cfg.seed:
+            self.logger.warning(f'{path} was trained with seed {meta["seed"]}; with {self.cfg.seed} images come in '
+                                'another order from here on')
         # Checkpoints of MMEditing lack what follows.
-        batch = self.cfg.data.get('train_dataloader', {}).get('samples_per_gpu', 1)
-        self.position = checkpoint.get('samples', self.iter * batch * distributed.world_size())
-        scaler = self._scaler()
-        if scaler and checkpoint.get('scaler'):
-            scaler.load_state_dict(checkpoint['scaler'])
-        if 'log_window' in checkpoint:
-            self.log_buffer.load_state_dict(checkpoint['log_window'])
-        random_states = checkpoint.get('random_states', [])
-        if len(random_states) == distributed.world_size():  # else they belong to other processes
-            restore_random_state(random_states[distributed.rank()])
+        self.position = checkpoint.get('samples', self.iter * train_batch_size(self.cfg) * distributed.world_size())
+        if self._update() and 'update' in checkpoint:
+            self._update().load_state_dict(checkpoint['update'])
+        ranks = checkpoint.get('ranks', [])
+        if len(ranks) == distributed.world_size():  # else they belong to other processes
+            self.log_buffer.load_state_dict(ranks[distributed.rank()]['log_window'])
+            restore_random_state(ranks[distributed.rank()]['random'])
+
+    @staticmethod
+    def _load_optimizer(optimizer, state, path):
+        """Adam's averages and steps from the checkpoint; learning rate and the like as the config has them now."""
+        configured = [{key: value for key, value in group.items() if key != 'params'}
+                      for group in optimizer.param_groups]
+        try:
+            optimizer.load_state_dict(state)
+        except ValueError as error:
+            raise CheckpointError(f'{path}: its optimizer does not fit this config ({error})') from error
+        for group, settings in zip(optimizer.param_groups, configured, strict=True):
+            group.update(settings, initial_lr=settings['lr'])
 
     def save_checkpoint(self, out_dir, filename_tmpl='iter_{}.pth', meta=None, save_optimizer=True,
                         create_symlink=True) -> bool:
@@ -170,29 +192,47 @@ class SRIterBasedRunner(IterBasedRunner):
         Returns:
             bool: Whether it is written.
         """
-        path, random_states = Path(out_dir) / filename_tmpl.format(self.done), distributed.gather(random_state())
-        written = True
+        path, written = Path(out_dir) / filename_tmpl.format(self.done), True
+        # Without these, what a resumed run does would not be what this one does.
+        ranks = distributed.gather(dict(random=random_state(), log_window=self.log_buffer.state_dict(),
+                                        counts=dict(self.stream.counts) if self.stream else {}))
+        counts = sum((Counter(state.pop('counts')) for state in ranks), self.counts)
+        self.meta.setdefault('hook_msgs', {})['counts'] = dict(counts)
         if self.rank == 0:
             try:
-                # Without these, what a resumed run does would not be what this one does.
-                more = dict(samples=self.position, log_window=self.log_buffer.state_dict(), random_states=random_states,
-                            scaler=scaler.state_dict() if (scaler := self._scaler()) else None)
+                update = self._update().state_dict() if self._update() else None
                 meta = dict(meta or {}, **(self.meta or {}), epoch=self.epoch, iter=self.done, time=time.asctime())
-                save_checkpoint(path, self.model, self.optimizer if save_optimizer else None, meta, **more)
-                if create_symlink:
-                    point_latest_to(path)
+                save_checkpoint(path, self.model, self.optimizer if save_optimizer else None, meta,
+                                samples=self.position, update=update, ranks=ranks)
             except (OSError, FloatingPointError) as error:
                 reason = getattr(error, 'strerror', None) or error
                 self.logger.error(f'{path}: not saved ({reason}); earlier ones are as they were, training goes on')
                 written = False
         written = not distributed.highest(int(not written))
-        if written:
+        if written and save_optimizer:
             self.saved_iter = self.done
+        if written and create_symlink and self.rank == 0:
+            try:
+                point_latest_to(path)
+            except OSError as error:
+                self.logger.error(f'latest.pth does not lead to {path.name} ({error.strerror}); --resume finds it')
         return written
 
     def save_now(self) -> bool:
         """Save the last finished iteration if there is one and it is not saved yet; returns whether it is on disk."""
-        return self.iter > 0 and (self.saved_iter == self.iter or self.save_checkpoint(self.work_dir))
+        return self.done > 0 and (self.saved_iter == self.done or self.save_checkpoint(self.work_dir))
+
+    def agree(self, wish: int, problem=None) -> int:
+        """The highest of the ranks' wishes (GO_ON, STOP, FAIL), on every rank.
+
+        Raises:
+            UserError: It is FAIL: the problem of the first rank that has one, after saving what is done.
+        """
+        decision = distributed.highest(wish)
+        if decision == FAIL:
+            problem = next(filter(None, distributed.gather(problem)))
+            raise type(problem)(f'{problem} ({self._what_is_saved()})')
+        return decision
 
     def _next_batch(self, stream) -> dict:
         """The next batch, or an orderly end if any rank wants one."""
@@ -205,10 +245,7 @@ class SRIterBasedRunner(IterBasedRunner):
             except UserError as error:
                 # A scheduler may have sent the signal to the workers too.
                 problem, wish = (None, STOP) if self.stop_requested else (error, FAIL)
-        decision = distributed.highest(wish)
-        if decision == FAIL:
-            raise next(problem for problem in distributed.gather(self._saved_despite(problem)) if problem)
-        if decision == STOP:
+        if self.agree(wish, problem) == STOP:
             self._stop()
         if self.iter == self.start_iter:  # workers have to start first: no part of what an iteration takes
             self.log_buffer.val_history['data_time'][-1] = 0.0
@@ -216,19 +253,14 @@ class SRIterBasedRunner(IterBasedRunner):
         return batch
 
     def _stop(self):
-        raise Stopped(f'stopped after iteration {self.iter} of {self.max_iters}; {self._what_is_saved()}')
-
-    def _saved_despite(self, problem):
-        """The problem with what is saved in its message; None where it is another rank's."""
-        saved = self._what_is_saved()
-        return problem and type(problem)(f'{problem} ({saved})')
+        raise Stopped(f'stopped after iteration {self.done} of {self.max_iters}; {self._what_is_saved()}')
 
     def _what_is_saved(self) -> str:
-        if self.iter == 0:
+        if self.done == 0:
             return 'nothing is lost: start again'
         if self.save_now():
-            return f'iteration {self.iter} is saved in {self.work_dir}: go on with --resume'
-        return f'iteration {self.iter} could not be saved: --resume goes on from an earlier one'
+            return f'iteration {self.done} is saved in {self.work_dir}: go on with --resume'
+        return f'iteration {self.done} could not be saved: --resume goes on from an earlier one'
 
     @contextmanager
     def readable_failures(self):
@@ -243,24 +275,14 @@ class SRIterBasedRunner(IterBasedRunner):
             dynamo = sys.modules.get('torch._dynamo.exc')
             if dynamo and isinstance(error, dynamo.TorchDynamoException):
                 reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
-                raise UserError(f'config key "compile": torch.compile failed ({reason}); use compile=False') from error
+                raise OneRankError(f'config key "compile": torch.compile failed ({reason}); use False') from error
             if not is_out_of_memory(error):
                 raise
-            message = f'out of memory on {self.device} in iteration {self.iter + 1}; {advice(self.cfg)}'
-            if not getattr(self._update(), 'stepping', True):
+            message = f'out of memory on {self.device} in iteration {self.iter + 1}; {advice(self.cfg, self.device)}'
+            # Other ranks may have memory enough: alone this one cannot save.
+            if distributed.world_size() == 1 and not getattr(self._update(), 'stepping', True):
                 message += f'; {self._what_is_saved()}'
             raise OutOfMemory(message) from error
-
-    def _count(self, outputs, stream) -> None:
-        """Count what went wrong, over resumes too."""
-        counts = self.meta.setdefault('hook_msgs', {}).setdefault('counts', {})
-        for name, number in stream.counts.items():
-            counts[name] = counts.get(name, 0) + number
-        stream.counts.clear()
-        if not outputs['log_vars']:
-            counts['skipped_updates'] = counts.get('skipped_updates', 0) + 1
-            self.logger.warning(f'iteration {self.iter + 1}: the loss is NaN or infinite; weights left as they are '
-                                f'({counts["skipped_updates"]} times so far)')
 
     def _waiting_time(self):
         """Starts to measure how long the device is without work for want of data; returns how to end it (s).
@@ -274,9 +296,13 @@ class SRIterBasedRunner(IterBasedRunner):
         before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         before.record()
 
+        def seconds():
+            after.synchronize()
+            return before.elapsed_time(after) / 1000
+
         def end():
             after.record()
-            return lambda: before.elapsed_time(after) / 1000
+            return seconds
 
         return end
 
@@ -287,6 +313,3 @@ class SRIterBasedRunner(IterBasedRunner):
 
     def _update(self):
         return getattr(self.model, 'update', None)  # MMEditing's own restorers have none
-
-    def _scaler(self):
-        return getattr(self._update(), 'scaler', None)

@@ -1,5 +1,7 @@
 """Training a config: what `tools/train.py` does."""
 import logging
+import re
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from facesr.hooks import GeneratorEMAHook, SRCheckpointHook, SREvalHook
 from facesr.hooks.text import log_to_file
 from facesr.memory import limit_memory, peak_memory
 from facesr.precision import amp_dtype
-from facesr.runner import SRIterBasedRunner
+from facesr.runner import VALIDATION_DUE, SRIterBasedRunner
 
 RESUME_LATEST, RESUME_AUTO = 'latest', 'auto'
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
@@ -62,10 +64,11 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
     runner = build_runner(model, cfg, logger, validate, cfg.work_dir)
     if resume:
         runner.resume(resume)
-    if runner.iter >= cfg.total_iters:
+        _refuse_to_leave_newer_ones_behind(resume, runner.iter, work_dir)
+    if runner.iter >= cfg.total_iters and not runner.meta['hook_msgs'].get(VALIDATION_DUE):
         logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters} in {resume}')
         return
-    stream = build_stream(cfg, runner.position, report=logger.warning)
+    stream = build_stream(cfg, runner.position, report=_reporter(logger))
 
     # No file was written up to here, and everything that a user can get wrong has been looked at.
     runner.meta.update({'exp_name': name, 'mmedit Version': mmedit.__version__, 'seed': cfg.seed,
@@ -110,9 +113,8 @@ def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
     if device.type == 'cuda':
         torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
     if hasattr(model, 'prepare_training'):
-        with mistakes_in('compile'):
-            model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
-                                   cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
+        model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
+                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
     elif distributed.world_size() > 1:
         raise UserError(f'config key "model.type": {cfg.model.type} trains in one process only; use FaceRestorer')
     # What ranks draw from here on differs; the weights they began with do not.
@@ -147,6 +149,22 @@ def _find_resume(resume, work_dir: Path):
         raise UserError(f'{work_dir} already has {latest.resolve().name}; go on with --resume, or start anew with '
                         'another --work-dir')
     return resume
+
+
+def _refuse_to_leave_newer_ones_behind(resume, iteration: int, work_dir: Path) -> None:
+    """Else the next --resume would go on from the newer ones, and this branch be forgotten."""
+    newest = find_latest(work_dir)
+    number = re.fullmatch(r'.*iter_(\d+)\.pth', newest.resolve().name) if newest else None
+    if number and int(number[1]) > iteration:
+        raise UserError(f'--resume {resume}: is at iteration {iteration}, but {work_dir} has {newest.name}; go on from '
+                        'the older one in another folder, with --work-dir')
+
+
+def _reporter(logger: logging.Logger):
+    """Warnings that concern one rank: the loggers of all but the first are mute."""
+    if distributed.rank() == 0:
+        return logger.warning
+    return lambda text: print(f'[rank {distributed.rank()}] {text}', file=sys.stderr)
 
 
 def _check(cfg: Config, validate: bool) -> None:

@@ -8,11 +8,12 @@ from facesr import distributed
 from facesr.errors import UserError
 from facesr.precision import gradient_scaler
 
+SMALLEST_SCALE = 2.0**-10
 PATIENCE = 10  # losses in a row that are not finite, until training stops
 
 
 class TrainingDiverged(UserError):
-    """The loss was not finite too often in a row."""
+    """The loss, or its gradient in fp16, was not finite too often in a row."""
 
 
 class Update:
@@ -56,7 +57,7 @@ class Update:
             dict: The losses of the whole batch and their sum `loss` (0-dim tensors), or nothing if skipped.
 
         Raises:
-            TrainingDiverged: For the tenth time in a row the loss is not finite.
+            TrainingDiverged: For the tenth time in a row the loss is not finite, or fp16 overflows at any scale.
         """
         optimizer.zero_grad()
         logged = {}
@@ -78,6 +79,16 @@ class Update:
         self._step(optimizer)
         return logged
 
+    def state_dict(self) -> dict:
+        """What a resumed run needs to know: the scaler's state and how many losses in a row were not finite."""
+        return dict(scaler=self.scaler.state_dict() if self.scaler else None, skipped_in_a_row=self.skipped_in_a_row)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from what `state_dict` gave; a scaler's state is of no use to another precision."""
+        self.skipped_in_a_row = state['skipped_in_a_row']
+        if self.scaler and state['scaler']:
+            self.scaler.load_state_dict(state['scaler'])
+
     def _chunks(self, batch: dict) -> list:
         size = len(next(iter(batch.values())))
         parts = {name: torch.tensor_split(value, min(self.accumulation_steps, size)) for name, value in batch.items()}
@@ -92,11 +103,15 @@ class Update:
             parameters = [p for group in optimizer.param_groups for p in group['params']]
             torch.nn.utils.clip_grad_norm_(parameters, self.grad_clip)
         if self.scaler:
+            # It asks the device whether gradients are finite, and leaves the step out where not.
             self.scaler.step(optimizer)
             self.scaler.update()
         else:
             optimizer.step()
         self.stepping = False
+        if self.scaler and self.scaler.get_scale() < SMALLEST_SCALE:
+            raise TrainingDiverged('gradients overflow fp16 at any scale, so no step is taken any more; go on with '
+                                   '--resume and amp=bf16, amp=None or grad_clip=1')
 
     def _skip(self, optimizer) -> None:
         optimizer.zero_grad()

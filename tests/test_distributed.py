@@ -1,8 +1,10 @@
 """Two processes on the CPU (gloo), started by torchrun, beside one with the doubled batch."""
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -10,6 +12,9 @@ from conftest import ROOT
 
 from facesr import distributed
 from facesr.checkpoint import find_latest, read_checkpoint
+
+sys.path.insert(0, str(ROOT / 'benchmarks'))
+import kill  # noqa: E402
 
 NET = ('model.generator.num_blocks=1', 'model.generator.mid_channels=8', 'gt_patch_size=32', 'log_config.interval=1')
 
@@ -33,6 +38,14 @@ def at_the_end(runner, cfg):
                     seen=seen), f'{out}/rank{{distributed.rank()}}.pth')
     goodbye(runner, cfg)
 training._say_goodbye = at_the_end
+from facesr.models import FaceRestorer
+step, steps = FaceRestorer.train_step, []
+def poisoned(self, batch, optimizer):
+    steps.append(1)
+    if distributed.rank() == {nan_on_rank} and len(steps) == 2:
+        batch['gt'][0, 0, 0, 0] = float('nan')
+    return step(self, batch, optimizer)
+FaceRestorer.train_step = poisoned
 import train
 train.main()
 '''
@@ -42,15 +55,15 @@ train.main()
 def trained(tiny_root, tmp_path):
     """Trains in some processes; returns what each rank had at the end, and the work dir."""
 
-    def run(processes, batch, *options, iterations=3, work='work', arguments=('--resume', 'auto')):
+    def run(processes, batch, *options, iterations=3, work='work', nan_on_rank=None):
         out = tmp_path / f'{work}_{processes}'
         out.mkdir(exist_ok=True)
         script = tmp_path / 'probe.py'
-        script.write_text(PROBE.format(root=str(ROOT), out=str(out)))
+        script.write_text(PROBE.format(root=str(ROOT), out=str(out), nan_on_rank=nan_on_rank))
         launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
         command = [
             sys.executable, *(launcher if processes > 1 else []), str(script), str(ROOT / 'configs/srresnet_ffhq.py'),
-            '--data-root', str(tiny_root), '--work-dir', str(tmp_path / work), *arguments,
+            '--data-root', str(tiny_root), '--work-dir', str(tmp_path / work), '--resume', 'auto',
             *(['--launcher', 'pytorch'] if processes > 1 else []), '--cfg-options', *NET,
             f'data.train.ann_file={tiny_root}/train.txt', f'total_iters={iterations}', 'data.workers_per_gpu=1',
             f'data.train_dataloader.samples_per_gpu={batch}', *options
@@ -96,6 +109,36 @@ def test_a_resume_with_another_number_of_processes_keeps_the_order(trained, tmp_
     assert 'at iteration 2' in log
     assert close(resumed['gradients'], straight['gradients'])
     assert read_checkpoint(find_latest(tmp_path / 'parts'))['samples'] == 16
+
+
+def test_a_loss_that_is_nan_on_one_rank_is_skipped_on_both(trained, tmp_path):
+    """And a batch in parts, whose gradients are exchanged once."""
+    ranks, log = trained(2, 2, 'accumulation_steps=2', work='nan', nan_on_rank=1)
+    assert all(torch.equal(x, y) for x, y in zip(ranks[0]['weights'], ranks[1]['weights'], strict=True))
+    assert all(bool(weight.isfinite().all()) for weight in ranks[0]['weights'])
+    assert 'skipped_updates: 1' in log
+    whole, _ = trained(2, 2, work='whole')
+    parts, _ = trained(2, 2, 'accumulation_steps=2', work='parts')
+    assert close(parts[0]['gradients'], whole[0]['gradients'])
+
+
+def test_sigterm_to_torchrun_saves(tiny_root, tmp_path):
+    command = kill.command(tiny_root, tmp_path / 'work', 5000, 1, 'checkpoint_config.interval=5000',
+                           'evaluation.interval=5000')
+    command[1:1] = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    command[command.index('--resume'):command.index('--resume')] = ['--launcher', 'pytorch']
+    log = tmp_path / 'stderr'
+    with log.open('w') as file:
+        process = subprocess.Popen(command, stderr=file, env=dict(os.environ, OMP_NUM_THREADS='1'))
+    deadline = time.monotonic() + 120
+    while 'Iter [6/' not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    checkpoint = read_checkpoint(find_latest(tmp_path / 'work'))
+    assert checkpoint['samples'] == 4 * checkpoint['meta']['iter'] and len(checkpoint['ranks']) == 2
+    assert f'stopped after iteration {checkpoint["meta"]["iter"]} of 5000' in log.read_text()
 
 
 def test_launcher_and_torchrun_belong_together(refused, run_tool):

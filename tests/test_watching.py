@@ -34,7 +34,7 @@ def test_lines_tell_what_one_asks(tiny_config, tmp_path):
 
 
 def test_waiting_for_data_is_said_with_a_remedy(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr('facesr.hooks.text.cores', lambda: 8)
+    monkeypatch.setattr('facesr.hooks.text.most_workers', lambda: 8)
     train(tiny_config(**NET, total_iters=6, **{'log_config.interval': 2}), 'run', validate=False)
     log = next((tmp_path / 'work').glob('*.log')).read_text()
     assert log.count('the device waits for data ') == 1  # once, not at every window
@@ -61,9 +61,12 @@ def test_losses_are_read_in_one_go_and_only_for_the_log(monkeypatch):
     buffer.average(3)
     assert buffer.output == dict(loss=2.0, data_time=0.5) and reads == [3]
     other = LazyLogBuffer(length=3)
+    buffer.average(3)  # by a second logger: nothing new
+    assert buffer.output == dict(loss=2.0, data_time=0.5)
+    buffer.update(dict(loss=torch.tensor(3.0)), 4)
     other.load_state_dict(buffer.state_dict())
     other.update(dict(loss=torch.tensor(7.0)))
-    other.average(2)
+    other.average()
     assert other.output['loss'] == pytest.approx((3 * 4 + 7) / 5)
 
 
@@ -145,14 +148,15 @@ def test_out_of_memory_becomes_advice(tiny_config, tmp_path, monkeypatch):
 
     monkeypatch.setattr('facesr.models.restorer.FaceRestorer.forward_train', no_room)
     with pytest.raises(memory.OutOfMemory, match='out of memory on cpu in iteration 1; use --cfg-options with one of: '
-                       'accumulation_steps=2 .*, amp=auto, gt_patch_size=128, data.train_dataloader.samples_per_gpu=4'):
+                       'accumulation_steps=2 .*, gt_patch_size=128, data.train_dataloader.samples_per_gpu=4; nothing'):
         train(tiny_config(gt_patch_size=256, **{'data.train_dataloader.samples_per_gpu': 8}), 'run', validate=False)
 
 
 def test_advice_follows_the_config():
     cfg = load_config('configs/srresnet_ffhq.py', {
         'accumulation_steps': 8, 'amp': 'bf16', 'gt_patch_size': 64, 'data.train_dataloader.samples_per_gpu': 8})
-    assert memory.advice(cfg) == 'use --cfg-options with one of: data.train_dataloader.samples_per_gpu=4'
+    tip = memory.advice(cfg, torch.device('cuda'))
+    assert tip == 'use --cfg-options with one of: data.train_dataloader.samples_per_gpu=4'
 
 
 def test_memory_limit_is_a_share_of_the_card(monkeypatch):
@@ -171,6 +175,7 @@ def test_memory_limit_is_a_share_of_the_card(monkeypatch):
 
 def test_peak_memory_is_plausible():
     assert 50 < memory.peak_memory(torch.device('cpu')) < 100_000
+    assert memory.is_out_of_memory(RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED'))
     assert memory.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
     assert not memory.is_out_of_memory(RuntimeError('shape mismatch'))
 

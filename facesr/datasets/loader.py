@@ -50,17 +50,17 @@ def build_eval_loader(data_cfg, split: str) -> DataLoader:
         return DataLoader(dataset, sampler=part, worker_init_fn=_init_worker, **_loader_options(data_cfg, split))
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+def most_workers() -> int:
+    """Cores for each process on this machine; more workers than that would only get in each other's way."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return max(1, cores // distributed.local_processes())
 
 
 def _loader_options(data_cfg, split: str) -> dict:
     shared = {key: data_cfg[key] for key in ('samples_per_gpu', 'workers_per_gpu') if key in data_cfg}
     options = {**shared, **data_cfg.get(f'{split}_dataloader', {})}
     batch_size = options.pop('samples_per_gpu', 1)
-    # More workers than cores would only get in each other's way.
-    workers = min(options.pop('workers_per_gpu', 0), max(1, cores() // distributed.local_processes()))
+    workers = min(options.pop('workers_per_gpu', 0), most_workers())
     options.setdefault('pin_memory', torch.cuda.is_available())
     return dict(
         options,

@@ -60,7 +60,7 @@ class BatchStream:
                 raise type(error)(str(error).strip().splitlines()[-1].rpartition(f'{type(error).__name__}: ')[2]) \
                     from error
             except RuntimeError as error:
-                if 'DataLoader worker' not in str(error):
+                if not is_worker_death(error):
                     raise
                 self._restart_or_raise(error, attempt)
         self.position += self.loader.batch_size * distributed.world_size()
@@ -88,6 +88,11 @@ class BatchStream:
                      f'far); {advice}')
         self._batches = None
         self.loader = self._build(self.position)
+
+
+def is_worker_death(error: BaseException) -> bool:
+    """Whether a loader says that one of its processes (or its pinning thread) is gone."""
+    return isinstance(error, RuntimeError) and any(who in str(error) for who in ('DataLoader worker', 'Pin memory'))
 
 
 def to_device(batch: dict, device: torch.device) -> dict:

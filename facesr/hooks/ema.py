@@ -7,7 +7,7 @@ class GeneratorEMAHook(Hook):
     """Updates `FaceRestorer`'s `generator_ema` after each iteration.
 
     Against MMEditing's `ExponentialMovingAverageHook`: all weights at once (`torch.optim.swa_utils`),
-    updates that were skipped do not count, and the average follows quickly at first: its decay at the
+    iterations whose loss was not finite do not count, and the average follows quickly at first: its decay at the
     n-th iteration is min(decay, n / (n + 9)), a function of n alone, so a resume need not remember it.
 
     Args:

@@ -1,15 +1,19 @@
 """Validation during training."""
 from pathlib import Path
 
+import cv2
 from mmcv.runner import HOOKS, EvalHook
 from mmcv.runner.hooks.logger import LoggerHook
 
 from facesr import distributed
+from facesr.datasets.stream import is_worker_death
+from facesr.errors import UserError
 from facesr.evaluation import evaluate_loader, mean_metrics
 from facesr.log_buffer import LazyLogBuffer
+from facesr.memory import OutOfMemory, is_out_of_memory
+from facesr.runner import FAIL, GO_ON, STOP, VALIDATION_DUE
 
 EXAMPLES = 3
-DUE = 'validation_due'
 
 
 @HOOKS.register_module()
@@ -40,17 +44,17 @@ class SREvalHook(EvalHook):
         self.examples = []
 
     def before_run(self, runner):
-        """As mmcv's, but a resumed run does not hold on to a best checkpoint that is no longer there."""
+        """As mmcv's, but a resumed run does not hold on to a best checkpoint that is no longer there, and it makes up
+        for a validation that was cut short.
+        """
         messages = runner.meta.setdefault('hook_msgs', {})
-        if 'best_ckpt' in messages and not self._in_out_dir(runner, messages['best_ckpt']).is_file():
+        best = messages.get('best_ckpt')
+        if best and distributed.highest(int(runner.rank == 0 and not self._in_out_dir(runner, best).is_file())):
             runner.logger.warning(f'best checkpoint {messages["best_ckpt"]} is gone: its score no longer counts')
             for key in ('best_ckpt', 'best_score'):
                 messages.pop(key, None)
         super().before_run(runner)
-
-    def before_train_iter(self, runner):
-        """Make up for a validation that a stop cut short."""
-        if runner.meta['hook_msgs'].get(DUE):
+        if messages.get(VALIDATION_DUE):
             self._do_evaluate(runner)
 
     def after_train_iter(self, runner):
@@ -64,10 +68,11 @@ class SREvalHook(EvalHook):
     def _do_evaluate(self, runner):
         messages = runner.meta['hook_msgs']
         with runner.untimed():
+            messages[VALIDATION_DUE] = True
             metrics = self._measure(runner)
-            messages[DUE] = metrics is None
             if metrics is None:
                 return
+            messages[VALIDATION_DUE] = False
             self._log(runner, metrics)
             if self.save_best:
                 self._save_ckpt(runner, metrics[self.save_best])
@@ -75,11 +80,30 @@ class SREvalHook(EvalHook):
     def _measure(self, runner):
         """Mean metrics over the images of all ranks, the same on each; None if a stop came in between."""
         self.examples.clear()
-        results = self.test_fn(runner.model, self.dataloader, stop=lambda: runner.stop_requested,
-                               keep=self.examples, keep_at_most=EXAMPLES)
-        if distributed.highest(int(results is None)):
+        results, problem = None, None
+        try:
+            results = self.test_fn(runner.model, self.dataloader, stop=lambda: runner.stop_requested,
+                                   keep=self.examples, keep_at_most=EXAMPLES)
+        except (RuntimeError, OSError, cv2.error) as error:
+            # A scheduler's signal reaches the workers too: then their death is no failure.
+            if not (runner.stop_requested and is_worker_death(error)):
+                problem = self._as_user_error(error)
+        wish = FAIL if problem else STOP if results is None else GO_ON
+        if runner.agree(wish, problem) == STOP:
             return None
         return mean_metrics([result for part in distributed.gather(results) for result in part])
+
+    @staticmethod
+    def _as_user_error(error: Exception) -> UserError:
+        reason = ' '.join(str(error).split())
+        if is_out_of_memory(error):
+            return OutOfMemory(f'out of memory in validation ({reason}); use data.val_dataloader.samples_per_gpu=1')
+        if is_worker_death(error):
+            return UserError(f'a process that loads validation images died ({reason}); use '
+                             'data.val_dataloader.workers_per_gpu=0')
+        if isinstance(error, (OSError, cv2.error)):
+            return UserError(f'a validation image cannot be read any more ({reason})')
+        raise error
 
     def _log(self, runner, metrics: dict) -> None:
         training, runner.log_buffer = runner.log_buffer, LazyLogBuffer()
@@ -96,15 +120,21 @@ class SREvalHook(EvalHook):
             runner.logger.info(f'Best {self.key_indicator} stays {best:.4f}')
             return
         before = dict(messages)
-        previous, name = messages.get('best_ckpt'), f'best_{self.key_indicator}_iter_{runner.done}.pth'
+        name = f'best_{self.key_indicator}_iter_{runner.done}.pth'
         messages.update(best_score=float(key_score), best_ckpt=str(self._in_out_dir(runner, name)))
         if not runner.save_checkpoint(runner.work_dir, filename_tmpl=name, create_symlink=False):
             messages.clear()
             messages.update(before)  # the best on disk is still the earlier one
             return
-        if runner.rank == 0 and previous and Path(previous).name != name:
-            self._in_out_dir(runner, previous).unlink(missing_ok=True)
+        if runner.rank == 0:
+            self._remove_surpassed(runner, name)
         runner.logger.info(f'Best {self.key_indicator} is {key_score:.4f}, saved as {name}')
+
+    def _remove_surpassed(self, runner, name: str) -> None:
+        """All earlier bests: a kill between writing one and deleting the last may have left two."""
+        for path in Path(runner.work_dir).glob(f'best_{self.key_indicator}_iter_*.pth'):
+            if int(path.stem.rpartition('_')[2]) < runner.done and path.name != name:
+                path.unlink(missing_ok=True)
 
     @staticmethod
     def _in_out_dir(runner, path) -> Path:

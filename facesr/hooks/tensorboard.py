@@ -1,4 +1,6 @@
 """Curves and pictures in TensorBoard."""
+import contextlib
+
 import cv2
 import numpy as np
 from mmcv.runner import HOOKS, TensorboardLoggerHook
@@ -48,7 +50,8 @@ class SRTensorboardLoggerHook(TensorboardLoggerHook):
     def after_run(self, runner):
         """Close the event file."""
         if self.writer is not None:
-            self.writer.close()
+            with contextlib.suppress(OSError):  # a full disk, told before
+                self.writer.close()
 
     def _add_examples(self, runner) -> None:
         for hook in runner.hooks:

@@ -9,7 +9,7 @@ from mmcv.runner import HOOKS, TextLoggerHook
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from facesr.datasets.loader import cores
+from facesr.datasets.loader import most_workers
 from facesr.memory import peak_memory
 
 STARVED = 0.2  # share of an iteration spent waiting for data, from which the log says so
@@ -90,7 +90,7 @@ class SRTextLoggerHook(TextLoggerHook):
         share = log_dict['data_time'] / max(log_dict['time'], 1e-9)
         if share > STARVED and not self._starved:
             loader = runner.stream.loader
-            workers, free = loader.num_workers, cores()
+            workers, free = loader.num_workers, most_workers()
             more = (f'data.workers_per_gpu={free} (now {workers}; {free} cores)' if workers < free else
                     f'a machine with more cores (all {free} are in use), or a smaller batch')
             runner.logger.warning(f'the device waits for data {share:.0%} of the time (data_time); use {more}')

@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from facesr import distributed
+from facesr.errors import mistakes_in
 from facesr.update import Update
 
 
@@ -41,7 +42,8 @@ class FaceRestorer(BasicRestorer):
         if distributed.world_size() > 1:
             net = DistributedDataParallel(net, device_ids=[device.index] if device.type == 'cuda' else None)
         if compile:
-            net = torch.compile(net, **(compile if isinstance(compile, dict) else {}))
+            with mistakes_in('compile'):
+                net = torch.compile(net, **(compile if isinstance(compile, dict) else {}))
         # Not as a submodule: the weights keep their names.
         object.__setattr__(self, '_training_net', net)
 
