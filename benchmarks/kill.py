@@ -122,7 +122,7 @@ def main():
         outcome = kill_and_compare(root, folder, args.kills, args.workers, args.iterations, args.seed)
     print(f'workers {args.workers}, {args.iterations} iterations, a checkpoint each: {outcome.kills} kills '
           f'({outcome.before_a_checkpoint} before the first checkpoint), {outcome.checkpoints_read} checkpoints read '
-          f'after them, {len(outcome.broken)} broken, {outcome.done_again} finished iterations lost, final weights '
+          f'after them, {len(outcome.broken)} broken, {outcome.done_again} iterations done again, final weights '
           f'{"equal bit for bit" if outcome.equal else "DIFFER"} ({time.monotonic() - start:.0f} s)')
     for line in outcome.broken:
         print(line)

@@ -39,7 +39,7 @@ class SRIterBasedRunner(IterBasedRunner):
     iteration, with everything saved; losses are read from the device only for the log.
 
     Args:
-        cfg (Config): Read for the advice when memory runs out.
+        cfg (Config): For the batch size, the seed, and the advice when memory runs out.
         log_window (int): Iterations of the longest logging window.
         kwargs: `IterBasedRunner`'s arguments.
 
@@ -92,7 +92,7 @@ class SRIterBasedRunner(IterBasedRunner):
                 window = self.log_buffer.state_dict()
                 self.call_hook('before_epoch')  # mmcv's loggers forget the window, which a resume has brought
                 self.log_buffer.load_state_dict(window)
-                self._mark = time.perf_counter()
+                self._start_clock()
                 while self.iter < self.max_iters:
                     self.train(stream)
             finally:
@@ -249,7 +249,7 @@ class SRIterBasedRunner(IterBasedRunner):
             self._stop()
         if self.iter == self.start_iter:  # workers have to start first: no part of what an iteration takes
             self.log_buffer.val_history['data_time'][-1] = 0.0
-            self._mark = time.perf_counter()
+            self._start_clock()
         return batch
 
     def _stop(self):
@@ -305,6 +305,9 @@ class SRIterBasedRunner(IterBasedRunner):
             return seconds
 
         return end
+
+    def _start_clock(self) -> None:
+        self._mark, self._untimed = time.perf_counter(), 0.0
 
     def _time_iteration(self) -> None:
         now = time.perf_counter()
