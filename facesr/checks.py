@@ -70,7 +70,7 @@ def check_choices(cfg: Config) -> None:
     if cfg.model.type == 'BasicRestorer':  # MMEditing's own: it trains in its own way only
         plain = dict(amp=None, channels_last=False, compile=False, accumulation_steps=1, grad_clip=None, ema=None)
         for key, value in plain.items():
-            if cfg.get(key, value) != value:
+            if cfg.get(key, value) not in (value, 'none'):
                 raise UserError(f'config key "{key}": BasicRestorer cannot; use model.type=FaceRestorer')
 
 

@@ -75,7 +75,7 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
             validation_time, metrics = validation_time / len(results), mean_metrics(results)
     # Loading goes on while the device works, unless this process does both.
     per_iteration = step_time + data_time if stream.loader.num_workers == 0 else max(step_time, data_time)
-    validated = images * (cfg.total_iters // cfg.evaluation.interval) if validations else 0
+    validated = images * -(-cfg.total_iters // cfg.evaluation.interval) if validations else 0  # the last one always
     return DryRun(
         parameters=parameters, budget=cfg.get('budget'), training_images=len(stream.loader.dataset),
         validation_images=images,

@@ -55,7 +55,7 @@ def advice(cfg, device: torch.device) -> str:
     if steps < batch and cfg.model.type == 'FaceRestorer':
         more = min(batch, 2 * steps)
         tips.append(f'accumulation_steps={more} (the same training, about {more / steps:.2g} times less)')
-    if cfg.get('amp') is None and device.type == 'cuda' and cfg.model.type == 'FaceRestorer':
+    if cfg.get('amp') in (None, 'none') and device.type == 'cuda' and cfg.model.type == 'FaceRestorer':
         tips.append('amp=auto')
     if patch and patch > 64:
         tips.append(f'gt_patch_size={patch // 2 // 4 * 4}')

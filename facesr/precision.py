@@ -11,14 +11,14 @@ def amp_dtype(amp, device: torch.device):
     """The type that `torch.autocast` computes in, or None for full precision.
 
     Args:
-        amp (str | None): 'fp16', 'bf16', None, or 'auto': on CUDA bf16 where the card computes in it, else
+        amp (str | None): 'fp16', 'bf16', None (or 'none'), or 'auto': on CUDA bf16 where the card computes in it, else
             fp16 where it has tensor cores, else None; on the CPU None.
         device (torch.device): Where the model is trained.
 
     Raises:
         UserError: `amp` is something else, or the device cannot.
     """
-    if amp is None:
+    if amp in (None, 'none'):
         return None
     if amp not in AMP_MODES:
         raise UserError(f'config key "amp" is {amp!r}: give None, {", ".join(map(repr, AMP_MODES))}')

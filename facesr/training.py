@@ -37,6 +37,9 @@ from facesr.precision import amp_dtype
 from facesr.runner import VALIDATION_DUE, SRIterBasedRunner
 
 RESUME_LATEST, RESUME_AUTO = 'latest', 'auto'
+# How a step is computed, and what says that nothing special is done.
+STEP_KEYS = dict(accumulation_steps=1, grad_clip=None, channels_last=False, compile=False, ema=None,
+                 memory_limit_gb=None)
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
 EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 60, 70, 80, 90
 
@@ -219,6 +222,9 @@ def _start_log(cfg: Config, name: str, runner: SRIterBasedRunner) -> None:
     precision = str(amp_dtype(cfg.get('amp'), runner.device) or torch.float32).removeprefix('torch.')
     runner.logger.info(f'{name}: {runner.meta["parameters"]:,} generator parameters (cap: {cap}), seed {cfg.seed}, '
                        f'{precision}, {processes}on {_device_name()}')
+    chosen = [f'{key}={cfg[key]}' for key, plain in STEP_KEYS.items() if cfg.get(key, plain) != plain]
+    if chosen:
+        runner.logger.info(f'with {", ".join(chosen)}')
 
 
 def _log_to(path: Path, logger: logging.Logger) -> None:

@@ -80,7 +80,7 @@ def test_clipping_shortens_the_gradient(trained):
 
 
 def test_precision_by_device(monkeypatch):
-    assert amp_dtype(None, CPU) is None and amp_dtype('auto', CPU) is None
+    assert amp_dtype(None, CPU) is None and amp_dtype('none', CPU) is None and amp_dtype('auto', CPU) is None
     with pytest.raises(UserError, match='"amp" is \'fp8\': give None, \'auto\''):
         amp_dtype('fp8', CPU)
     cuda = torch.device('cuda', 0)

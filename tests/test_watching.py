@@ -25,11 +25,13 @@ NET = {'model.generator.num_blocks': 1, 'model.generator.mid_channels': 8}
 
 
 def test_lines_tell_what_one_asks(tiny_config, tmp_path):
-    train(tiny_config(**NET, total_iters=4, **{'log_config.interval': 2, 'evaluation.interval': 100}), 'run')
+    how = {'log_config.interval': 2, 'evaluation.interval': 100, 'grad_clip': 1.0, 'ema': 0.9}
+    train(tiny_config(**NET, total_iters=4, **how), 'run')
     log = next((tmp_path / 'work').glob('*.log')).read_text()
     line = next(line for line in log.splitlines() if 'Iter [4/4]' in line)
     for part in ('eta: 0:00:00', ' it/s', 'loss: 0.', 'lr_generator: 2.000e-04', 'memory: ', ' MiB', 'data_time: '):
         assert part in line
+    assert 'with grad_clip=1.0, ema=0.9' in log
     assert log.count('Iter [') == 2 and 'peak memory: ' in log.splitlines()[-1]
 
 

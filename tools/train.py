@@ -38,7 +38,7 @@ def main():
     if args.seed is not None:
         cfg.seed = args.seed
     if args.amp:
-        cfg.amp = None if args.amp == 'none' else args.amp
+        cfg.amp = args.amp
     with launched(args.launcher):
         if args.dry_run:
             found = dry_run(cfg, validate=not args.no_validate)
