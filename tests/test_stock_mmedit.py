@@ -9,7 +9,7 @@ from mmedit.models.restorers import BasicRestorer
 
 from facesr.checkpoint import save_checkpoint
 from facesr.models import FaceRestorer
-from facesr.training import build_restorer
+from facesr.training import build_restorer, train
 
 # Stock MMEditing, with the least that lets it import: no part of facesr. It reads our dumped
 # config and checkpoint, tests as its own tools/test.py does, and takes training steps.
@@ -120,3 +120,12 @@ def test_training_forward_stays_on_the_device(tiny_config):
     results = model(lq, gt)['results']
     assert results['lq'] is lq and results['gt'] is gt
     assert not results['output'].requires_grad
+
+
+def test_stock_parts_of_a_config_still_train(tiny_config, tmp_path):
+    """MMEditing's restorer and mmcv's logger, as in a config from elsewhere."""
+    stock = {'model.type': 'BasicRestorer', 'log_config.hooks': [dict(type='TextLoggerHook', by_epoch=False)]}
+    train(tiny_config(**stock), 'run')
+    train(tiny_config(total_iters=3, **stock), 'run', resume='auto')
+    log = ''.join(path.read_text() for path in (tmp_path / 'work').glob('*.log'))
+    assert 'Iter [3/3]' in log and 'Iter(val) [3]' in log and (tmp_path / 'work/iter_3.pth').is_file()
