@@ -73,16 +73,24 @@ def point_latest_to(path) -> None:
         shutil.copyfile(path, temporary)
 
 
+def numbered_checkpoints(work_dir) -> list:
+    """The checkpoints of a work dir that are named after an iteration: `iter_*.pth` and `best_*_iter_*.pth`.
+
+    Returns:
+        list[tuple[int, bool, Path]]: Iteration, whether it is an `iter_*.pth`, and path, the newest last.
+    """
+    return sorted((int(match[2]), match[1] is None, path) for path in Path(work_dir).glob('*.pth')
+                  if (match := re.fullmatch(r'(best_.+_)?iter_(\d+)\.pth', path.name)))
+
+
 def find_latest(work_dir):
     """The checkpoint of a work dir with the most iterations: an `iter_*.pth`, or a `best_*_iter_*.pth` where
     the run was cut off after that; else `latest.pth`; else None.
     """
-    work_dir = Path(work_dir)
-    numbered = sorted((int(match[2]), match[1] is None, path) for path in work_dir.glob('*.pth')
-                      if (match := re.fullmatch(r'(best_.+_)?iter_(\d+)\.pth', path.name)))
+    numbered, latest = numbered_checkpoints(work_dir), Path(work_dir) / LATEST
     if numbered:
         return numbered[-1][2]
-    return work_dir / LATEST if (work_dir / LATEST).is_file() else None
+    return latest if latest.is_file() else None
 
 
 def read_checkpoint(path, map_location='cpu') -> dict:

@@ -11,6 +11,8 @@ from facesr.evaluation import EMA_SUFFIX
 from facesr.files import list_images
 
 LARGEST = 2**32  # NumPy's seeds end there
+# The keys about how a step is computed, with the values that leave it as MMEditing computes it.
+PLAIN_STEP = dict(amp=None, accumulation_steps=1, grad_clip=None, channels_last=False, compile=False, ema=None)
 
 
 def count_parameters(module) -> int:
@@ -68,8 +70,7 @@ def check_choices(cfg: Config) -> None:
     if cfg.get('on_data_error', 'stop') not in ('stop', 'skip'):
         raise UserError(f'config key "on_data_error" is {cfg.on_data_error!r}: give "stop" or "skip"')
     if cfg.model.type == 'BasicRestorer':  # MMEditing's own: it trains in its own way only
-        plain = dict(amp=None, channels_last=False, compile=False, accumulation_steps=1, grad_clip=None, ema=None)
-        for key, value in plain.items():
+        for key, value in PLAIN_STEP.items():
             if cfg.get(key, value) not in (value, 'none'):
                 raise UserError(f'config key "{key}": BasicRestorer cannot; use model.type=FaceRestorer')
 

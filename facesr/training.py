@@ -1,6 +1,5 @@
 """Training a config: what `tools/train.py` does."""
 import logging
-import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,9 @@ from mmedit.utils import get_root_logger
 
 import facesr
 from facesr import distributed
-from facesr.checkpoint import CheckpointError, find_latest, load_weights, read_checkpoint
+from facesr.checkpoint import CheckpointError, find_latest, load_weights, numbered_checkpoints, read_checkpoint
 from facesr.checks import (
+    PLAIN_STEP,
     check_budget,
     check_choices,
     check_metrics,
@@ -37,9 +37,6 @@ from facesr.precision import amp_dtype
 from facesr.runner import VALIDATION_DUE, SRIterBasedRunner
 
 RESUME_LATEST, RESUME_AUTO = 'latest', 'auto'
-# How a step is computed, and what says that nothing special is done.
-STEP_KEYS = dict(accumulation_steps=1, grad_clip=None, channels_last=False, compile=False, ema=None,
-                 memory_limit_gb=None)
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
 EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 60, 70, 80, 90
 
@@ -156,11 +153,10 @@ def _find_resume(resume, work_dir: Path):
 
 def _refuse_to_leave_newer_ones_behind(resume, iteration: int, work_dir: Path) -> None:
     """Else the next --resume would go on from the newer ones, and this branch be forgotten."""
-    newest = find_latest(work_dir)
-    number = re.fullmatch(r'.*iter_(\d+)\.pth', newest.resolve().name) if newest else None
-    if number and int(number[1]) > iteration:
-        raise UserError(f'--resume {resume}: is at iteration {iteration}, but {work_dir} has {newest.name}; go on from '
-                        'the older one in another folder, with --work-dir')
+    for number, _, newer in numbered_checkpoints(work_dir)[-1:]:
+        if number > iteration:
+            raise UserError(f'--resume {resume}: is at iteration {iteration}, but {work_dir} has {newer.name}; go on '
+                            'from the older one in another folder, with --work-dir')
 
 
 def _reporter(logger: logging.Logger):
@@ -222,7 +218,9 @@ def _start_log(cfg: Config, name: str, runner: SRIterBasedRunner) -> None:
     precision = str(amp_dtype(cfg.get('amp'), runner.device) or torch.float32).removeprefix('torch.')
     runner.logger.info(f'{name}: {runner.meta["parameters"]:,} generator parameters (cap: {cap}), seed {cfg.seed}, '
                        f'{precision}, {processes}on {_device_name()}')
-    chosen = [f'{key}={cfg[key]}' for key, plain in STEP_KEYS.items() if cfg.get(key, plain) != plain]
+    told = dict(PLAIN_STEP, memory_limit_gb=None)
+    del told['amp']  # the precision is in the line above
+    chosen = [f'{key}={cfg[key]}' for key, plain in told.items() if cfg.get(key, plain) != plain]
     if chosen:
         runner.logger.info(f'with {", ".join(chosen)}')
 

@@ -1,8 +1,9 @@
 """Checkpoints during training."""
-import re
 from pathlib import Path
 
 from mmcv.runner import HOOKS, CheckpointHook
+
+from facesr.checkpoint import numbered_checkpoints
 
 
 @HOOKS.register_module()
@@ -42,7 +43,7 @@ class SRCheckpointHook(CheckpointHook):
     def _prune(self, newest: int) -> None:
         if self.max_keep_ckpts < 1:
             return
-        numbers = [int(match[1]) for path in Path(self.out_dir).iterdir()
-                   if (match := re.fullmatch(r'iter_(\d+)\.pth', path.name)) and int(match[1]) <= newest]
-        for number in sorted(numbers)[:-self.max_keep_ckpts]:
-            (Path(self.out_dir) / f'iter_{number}.pth').unlink(missing_ok=True)
+        regular = [path for number, is_regular, path in numbered_checkpoints(self.out_dir)
+                   if is_regular and number <= newest]
+        for path in regular[:-self.max_keep_ckpts]:
+            path.unlink(missing_ok=True)

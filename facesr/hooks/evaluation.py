@@ -6,6 +6,7 @@ from mmcv.runner import HOOKS, EvalHook
 from mmcv.runner.hooks.logger import LoggerHook
 
 from facesr import distributed
+from facesr.checkpoint import numbered_checkpoints
 from facesr.datasets.stream import is_worker_death
 from facesr.errors import UserError
 from facesr.evaluation import evaluate_loader, mean_metrics
@@ -127,13 +128,13 @@ class SREvalHook(EvalHook):
             messages.update(before)  # the best on disk is still the earlier one
             return
         if runner.rank == 0:
-            self._remove_surpassed(runner, name)
+            self._remove_surpassed(runner)
         runner.logger.info(f'Best {self.key_indicator} is {key_score:.4f}, saved as {name}')
 
-    def _remove_surpassed(self, runner, name: str) -> None:
+    def _remove_surpassed(self, runner) -> None:
         """All earlier bests: a kill between writing one and deleting the last may have left two."""
-        for path in Path(runner.work_dir).glob(f'best_{self.key_indicator}_iter_*.pth'):
-            if int(path.stem.rpartition('_')[2]) < runner.done and path.name != name:
+        for number, _, path in numbered_checkpoints(runner.work_dir):
+            if number < runner.done and path.name == f'best_{self.key_indicator}_iter_{number}.pth':
                 path.unlink(missing_ok=True)
 
     @staticmethod
