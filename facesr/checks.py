@@ -5,7 +5,8 @@ from mmcv import Config
 from mmedit.models.restorers import BasicRestorer
 
 from facesr.annotation import read_annotation, read_info
-from facesr.config import train_dataset_cfg
+from facesr.config import train_dataset_cfg, training_recipe
+from facesr.degradation.device import OPENCV, TORCHVISION
 from facesr.errors import UserError
 from facesr.evaluation import EMA_SUFFIX
 from facesr.files import list_images
@@ -67,9 +68,13 @@ def check_choices(cfg: Config) -> None:
     clip = cfg.get('grad_clip')
     if clip is not None and not (isinstance(clip, (int, float)) and clip > 0):
         raise UserError(f'config key "grad_clip" is {clip!r}: give the largest L2 norm of the gradient, or None')
+    if cfg.get('degrade_jpeg', OPENCV) not in (OPENCV, TORCHVISION):
+        raise UserError(f'config key "degrade_jpeg" is {cfg.degrade_jpeg!r}: give "{OPENCV}" or "{TORCHVISION}"')
     if cfg.get('on_data_error', 'stop') not in ('stop', 'skip'):
         raise UserError(f'config key "on_data_error" is {cfg.on_data_error!r}: give "stop" or "skip"')
     if cfg.model.type == 'BasicRestorer':  # MMEditing's own: it trains in its own way only
+        if cfg.get('degrade_on') == 'device':
+            raise UserError('config key "degrade_on": BasicRestorer cannot; use model.type=FaceRestorer')
         for key, value in PLAIN_STEP.items():
             if cfg.get(key, value) not in (value, 'none'):
                 raise UserError(f'config key "{key}": BasicRestorer cannot; use model.type=FaceRestorer')
@@ -129,12 +134,12 @@ def check_training_data(cfg: Config) -> None:
         raise UserError(f'{train.ann_file} lists {missing[0]}, which is not in {folder} ({len(missing)} of '
                         f'{len(infos)} missing); make one for this folder with: python tools/make_annotation.py '
                         f'{folder} OTHER.txt, and pass --cfg-options data.train.ann_file=OTHER.txt')
-    size = _degradation_size(train.pipeline)
-    wrong = [info for info in infos if size and (info.height, info.width) != size]
+    unfit = unfit_sizes(infos, cfg)
+    wrong = [info for info in infos if (info.height, info.width) in unfit]
     if wrong:
-        raise UserError(f'{folder / wrong[0].name} is {wrong[0].width}x{wrong[0].height}, but the degradation is for '
-                        f'{size[1]}x{size[0]} ({len(wrong)} of {len(infos)} images differ); resize them or change '
-                        'the target_size of the degradation')
+        raise UserError(f'{folder / wrong[0].name} is {wrong[0].width}x{wrong[0].height}, which the degradation does '
+                        f'not make {train.scale} times smaller ({len(wrong)} of {len(infos)} images); resize them or '
+                        'change the target_size of the degradation')
     patch = cfg.get('gt_patch_size')
     small = [info for info in infos if patch and min(info.height, info.width) < patch]
     if small:
@@ -195,7 +200,8 @@ def require_images(folder, cfg: Config) -> list:
     return names
 
 
-def _degradation_size(pipeline):
-    """(height, width) that the first fixed-size resize of LQ brings images back to, or None."""
-    sizes = [t.params.target_size for t in pipeline if t['type'] == 'RandomResize' and 'target_size' in t.params]
-    return tuple(sizes[0]) if sizes else None
+def unfit_sizes(infos, cfg: Config) -> set:
+    """The (height, width) among training images that the degradation does not bring to LQ size."""
+    recipe, scale = training_recipe(cfg), train_dataset_cfg(cfg).scale
+    sizes = {(info.height, info.width) for info in infos} if recipe else set()
+    return {size for size in sizes if recipe.output_size(*size) != tuple(side // scale for side in size)}

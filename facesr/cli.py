@@ -21,6 +21,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def natural_int(text: str) -> int:
+    """An argument's type: a whole number of at least 0."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 0')
+    return int(text)
+
+
 class ConfigOptions(DictAction):
     """mmcv's `KEY=VALUE` parser, with a wrong argument as a usage error instead of a traceback."""
 

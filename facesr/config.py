@@ -6,10 +6,13 @@ from pathlib import Path
 
 from mmcv import Config, ConfigDict
 
+from facesr.datasets.cache import FOLDER as CACHE
+from facesr.datasets.degrade import DEVICE, LOADER, PLAN
+from facesr.degradation import Recipe
 from facesr.errors import UserError
 
 # Top-level names that config files build `data` from; changing them afterwards would change nothing.
-ASSEMBLED = ('scale', 'resize_modes', 'degradation', 'train_pipeline', 'val_pipeline', 'test_pipeline')
+ASSEMBLED = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pipeline')
 CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
 
 
@@ -22,8 +25,8 @@ def load_config(path, options=None, data_root=None) -> Config:
         data_root (str | None): Another folder of the same layout, instead of the config's `data_root`.
 
     Returns:
-        Config: With `gt_patch_size` put into the training pipeline, `data_root` into every path and
-        `work_dir` set.
+        Config: With `degradation`, `degrade_on`, `cache_images` and `gt_patch_size` put into the training pipeline,
+        `data_root` into every path and `work_dir` set.
 
     Raises:
         UserError: The file is missing or wrong, or an option names a key that is not there.
@@ -43,6 +46,8 @@ def load_config(path, options=None, data_root=None) -> Config:
     if data_root:
         _rebase_data(cfg, data_root)
     _apply_patch_size(cfg)
+    _apply_degradation(cfg)
+    _apply_cache(cfg)
     if not cfg.get('work_dir'):
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     return cfg
@@ -114,21 +119,65 @@ def _rebase_data(cfg: Config, data_root: str) -> None:
 
 
 def _apply_patch_size(cfg: Config) -> None:
-    """Put the top-level `gt_patch_size` into the training pipeline's PairedRandomCrop."""
+    """Put the top-level `gt_patch_size` into the training pipeline's Degrade (or MMEditing's PairedRandomCrop)."""
     size, scale = cfg.get('gt_patch_size'), cfg.get('scale', 1)
     if size is None:
         return
     if not isinstance(size, int) or size <= 0 or size % scale:
         raise UserError(f'gt_patch_size is {size!r}: give a positive multiple of the scale {scale}')
     for transform in train_dataset_cfg(cfg).pipeline:
-        if transform['type'] == 'PairedRandomCrop':
+        if transform['type'] in ('Degrade', 'PairedRandomCrop'):
             transform['gt_patch_size'] = size
+
+
+def _apply_degradation(cfg: Config) -> None:
+    """Put the top-level `degradation` and `degrade_on` into the training pipeline.
+
+    On the device there is no LQ image in the pipeline, and the plan for it goes with the GT image.
+    """
+    place, pipeline = cfg.get('degrade_on', LOADER), train_dataset_cfg(cfg).pipeline
+    if place not in (LOADER, DEVICE):
+        raise UserError(f'config key "degrade_on" is {place!r}: give "loader" or "device"')
+    degrade = next((transform for transform in pipeline if transform['type'] == 'Degrade'), None)
+    if degrade is None:
+        if place == DEVICE:
+            raise UserError('config key "degrade_on": there is no Degrade in the training pipeline to run on '
+                            'the device')
+        return
+    degrade.update(degradation=cfg.get('degradation', degrade.get('degradation')), on=place)
+    if place == DEVICE:
+        for transform in pipeline:
+            if transform['type'] in ('ImageToTensor', 'Collect'):
+                transform['keys'] = [key for key in transform['keys'] if key != 'lq']
+            if transform['type'] == 'Collect':
+                transform['meta_keys'] = [*transform['meta_keys'], PLAN]
+
+
+def _apply_cache(cfg: Config) -> None:
+    """Let the training pipeline load GT images from a cache, if the top-level `cache_images` says so."""
+    cache, dataset = cfg.get('cache_images', False), train_dataset_cfg(cfg)
+    if not isinstance(cache, (bool, str)):
+        raise UserError(f'config key "cache_images" is {cache!r}: give True, False or a folder')
+    if not cache:
+        return
+    loading = [t for t in dataset.pipeline if t['type'] == 'LoadImageFromFile' and t.get('key', 'gt') == 'gt']
+    if not loading:
+        raise UserError('config key "cache_images": there is no LoadImageFromFile of "gt" in the training pipeline')
+    folder = str(Path(dataset.gt_folder).parent / CACHE) if cache is True else cache
+    loading[0].update(type='LoadCachedImage', cache=folder)
 
 
 def train_dataset_cfg(cfg: Config) -> ConfigDict:
     """The training dataset's config, inside a `RepeatDataset` if there is one."""
     dataset = cfg.data.train
     return dataset.dataset if dataset['type'] == 'RepeatDataset' else dataset
+
+
+def training_recipe(cfg: Config):
+    """The `Recipe` of the training pipeline's degradation, or None if it has no `Degrade`."""
+    degradation = [transform.degradation for transform in train_dataset_cfg(cfg).pipeline
+                   if transform['type'] == 'Degrade']
+    return Recipe(degradation[0]) if degradation else None
 
 
 def train_batch_size(cfg: Config) -> int:

@@ -26,6 +26,11 @@ def world_size() -> int:
     return dist.get_world_size() if _started() else 1
 
 
+def local_rank() -> int:
+    """Number of this process among those on this machine."""
+    return int(os.environ['LOCAL_RANK']) if _started() else 0
+
+
 def local_processes() -> int:
     """Number of processes on this machine."""
     return int(os.environ.get('LOCAL_WORLD_SIZE', 1)) if _started() else 1
@@ -35,7 +40,7 @@ def device() -> torch.device:
     """This process's device: its own CUDA device if there is one, else the CPU."""
     if not torch.cuda.is_available():
         return torch.device('cpu')
-    return torch.device('cuda', int(os.environ['LOCAL_RANK']) if _started() else 0)
+    return torch.device('cuda', local_rank())
 
 
 @contextmanager

@@ -4,8 +4,6 @@ Eileen Collins (NASA, in scikit-image) is the training face, Grace Hopper (US Na
 the one for validation and test, so that nothing is measured on a face that was trained on. Both
 photographs are in the public domain. The sample shows the machinery; it is no benchmark.
 """
-import random
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,10 +11,11 @@ import matplotlib.cbook
 import numpy as np
 import skimage.data
 from mmcv import Config
-from mmedit.datasets.pipelines import Compose
 
+from facesr.degradation import Recipe
 from facesr.errors import UserError
 from facesr.files import write_atomic
+from facesr.lq_set import make_lq_image
 from facesr.submission import encode_png
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs' / '_base_' / 'datasets' / 'sample.py'
@@ -43,15 +42,15 @@ def make_sample(out=None, seed: int = 0) -> dict:
     """
     cfg = Config.fromfile(str(CONFIG))
     out = Path(out or cfg.data_root)
-    degrade = Compose(cfg.degradation)
+    recipe = Recipe(cfg.degradation)
     collins = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR)
     hopper = cv2.imread(matplotlib.cbook.get_sample_data('grace_hopper.jpg', asfileobj=False))
 
     images = {'train/GT': _crops(collins, TRAIN_WINDOWS), 'val/GT': _crops(hopper, VAL_WINDOWS)}
-    images['val/LQ'] = _degraded(images['val/GT'], degrade, seed)
-    images['test/LQ'] = _degraded(_crops(hopper, TEST_WINDOWS), degrade, seed + len(VAL_WINDOWS))
+    images['val/LQ'] = _degraded(images['val/GT'], recipe, seed)
+    images['test/LQ'] = _degraded(_crops(hopper, TEST_WINDOWS), recipe, seed + 1)
     files = {
-        out / folder / f'{number:05d}.png': encode_png(image)
+        out / folder / _name(number): encode_png(image)
         for folder, group in images.items() for number, image in enumerate(group)
     }
     for path, data in files.items():
@@ -62,25 +61,12 @@ def make_sample(out=None, seed: int = 0) -> dict:
     return {str(out / folder): len(group) for folder, group in images.items()}
 
 
-def degrade_image(gt: np.ndarray, degrade, seed: int) -> np.ndarray:
-    """LQ of one GT image, drawn from `seed`; the global random state is left as it was.
-
-    Args:
-        gt (ndarray): uint8, BGR, (h, w, 3).
-        degrade (Compose): A config's `degradation`.
-        seed (int): Decides every draw.
-
-    Returns:
-        ndarray: uint8, BGR.
-    """
-    image = cv2.cvtColor(gt, cv2.COLOR_BGR2RGB).astype(np.float32) / 255
-    with _seeded(seed):
-        lq = degrade(dict(lq=image))['lq']
-    return cv2.cvtColor((lq * 255).round().clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2BGR)
+def _degraded(images, recipe: Recipe, seed: int) -> list:
+    return [make_lq_image(image, recipe, _name(number), seed)[0] for number, image in enumerate(images)]
 
 
-def _degraded(images, degrade, first_seed: int) -> list:
-    return [degrade_image(image, degrade, seed) for seed, image in enumerate(images, start=first_seed)]
+def _name(number: int) -> str:
+    return f'{number:05d}.png'
 
 
 def _crops(photo: np.ndarray, windows) -> list:
@@ -88,16 +74,3 @@ def _crops(photo: np.ndarray, windows) -> list:
         cv2.resize(photo[top:top + side, left:left + side], (GT_SIZE, GT_SIZE), interpolation=cv2.INTER_CUBIC)
         for left, top, side in windows
     ]
-
-
-@contextmanager
-def _seeded(seed: int):
-    """MMEditing's transforms draw from the global generators of NumPy and Python."""
-    states = np.random.get_state(), random.getstate()
-    np.random.seed(seed)
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(states[0])
-        random.setstate(states[1])

@@ -26,8 +26,9 @@ from facesr.checks import (
     check_schedule,
     check_training_data,
 )
-from facesr.datasets import BatchStream
+from facesr.datasets import BatchStream, LoadCachedImage, SeededSamples
 from facesr.datasets.loader import build_eval_loader, build_train_loader
+from facesr.degradation.device import OPENCV
 from facesr.errors import UserError, mistakes_in
 from facesr.files import remove_leftovers, write_atomic
 from facesr.hooks import GeneratorEMAHook, SRCheckpointHook, SREvalHook
@@ -78,6 +79,7 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
     if resume:
         logger.info(f'resumed from {resume} at iteration {runner.iter}')
     try:
+        fill_cache(stream.loader.dataset, logger)
         runner.run(stream)
     except UserError as error:
         log_to_file(logger, str(error))  # the tool shows it as its last line
@@ -114,7 +116,8 @@ def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
         torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
     if hasattr(model, 'prepare_training'):
         model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
-                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
+                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'),
+                               cfg.get('degrade_jpeg', OPENCV))
     elif distributed.world_size() > 1:
         raise UserError(f'config key "model.type": {cfg.model.type} trains in one process only; use FaceRestorer')
     # What ranks draw from here on differs; the weights they began with do not.
@@ -205,6 +208,26 @@ def build_stream(cfg: Config, position: int = 0, report=print) -> BatchStream:
     """The config's training batches from a position in the order of samples on."""
     skip = cfg.get('on_data_error', 'stop') == 'skip'
     return BatchStream(partial(build_train_loader, cfg.data, cfg.seed, skip_unreadable=skip), position, skip, report)
+
+
+def fill_cache(samples: SeededSamples, logger: logging.Logger) -> None:
+    """Put all training images into the cache that the config's `cache_images` asks for, if it does.
+
+    Of several processes one on each machine does it; the others wait.
+
+    Raises:
+        UserError: It cannot be written; on every rank.
+    """
+    problem = None
+    for load in (t for t in samples.transforms if isinstance(t, LoadCachedImage)):
+        if distributed.local_rank() == 0:
+            try:
+                load.cached.fill(samples.paths, load.decode, logger.info)
+            except (UserError, OSError) as error:
+                problem = f'{error.filename}: {error.strerror}' if isinstance(error, OSError) else str(error)
+    problem = next(filter(None, distributed.gather(problem)), None)
+    if problem:
+        raise UserError(problem)
 
 
 def _start_log(cfg: Config, name: str, runner: SRIterBasedRunner) -> None:

@@ -12,6 +12,7 @@ from facesr.training import build_restorer, train
 PARAMETERS = {
     'configs/srresnet_ffhq.py': 1_812_995,
     'configs/srresnet_ffhq_baseline.py': 1_517_571,
+    'configs/srresnet_ffhq_second_order.py': 1_812_995,
     'configs/rrdbnet_ffhq.py': 636_947,
     'configs/rrdbnet_ffhq_cosine.py': 636_947,
     'configs/rrdbnet_ffhq_original.py': 16_697_987,
@@ -50,7 +51,7 @@ def test_two_iterations(config, tiny_config, tmp_path):
 
 def test_patch_size_and_data_root_reach_the_pipeline():
     cfg = load_config('configs/srresnet_ffhq.py', {'gt_patch_size': 96}, 'elsewhere/')
-    assert [t.gt_patch_size for t in cfg.data.train.pipeline if t.type == 'PairedRandomCrop'] == [96]
+    assert [t.gt_patch_size for t in cfg.data.train.pipeline if t.type == 'Degrade'] == [96]
     assert cfg.data.val.lq_folder == 'elsewhere/val/LQ'
     assert cfg.data.train.gt_folder == 'elsewhere/train/GT'
     assert cfg.data.train.ann_file == 'annotations/ffhq_train.txt'
@@ -88,7 +89,8 @@ def test_the_sample_uses_the_same_degradation():
     ({'data.train.pipeline.99.keys': []}, 'no key "data.train.pipeline.99"'),
     ({'evaluation.intervl': 5}, 'no key "evaluation.intervl"; did you mean "evaluation.interval"'),
     ({'data_root': 'x'}, 'use --data-root'),
-    ({'degradation': []}, '"degradation" only helps to write cfg.data'),
+    ({'train_pipeline': []}, '"train_pipeline" only helps to write cfg.data'),
+    ({'degrade_on': 'gpu'}, '"degrade_on" is \'gpu\': give "loader" or "device"'),
     ({'gt_patch_size': 30}, 'give a positive multiple of the scale 4'),
 ])
 def test_wrong_options_are_refused(options, message):

@@ -41,7 +41,7 @@ def test_a_checkpoint_holds_all_that_a_resume_needs(tiny_config, tmp_path):
     straight, parts = tmp_path / 'straight', tmp_path / 'parts'
     how = dict(TINY_NET, amp='fp16', ema=0.9, accumulation_steps=2, **{
         'data.train_dataloader.samples_per_gpu': 2, 'log_config.interval': 4, 'checkpoint_config.interval': 3,
-        'lr_config.periods': [9], 'lr_config.restart_weights': [1], 'evaluation.interval': 4})
+        'lr_config.periods': [9], 'lr_config.restart_weights': [1], 'evaluation.interval': 2})
     train(tiny_config(work_dir=str(straight), total_iters=8, **how), 'run')
     train(tiny_config(work_dir=str(parts), total_iters=6, **how), 'run')  # in the middle of a logging window
     train(tiny_config(work_dir=str(parts), total_iters=8, **how), 'run', resume='auto')

@@ -213,7 +213,7 @@ def test_periods_that_end_too_early_are_refused(tiny_config, work):
 def test_a_larger_gt_than_the_degradation_works_on(tiny_config, tiny_root, tmp_path):
     ann_file = tmp_path / 'ann.txt'
     ann_file.write_text((tiny_root / 'train.txt').read_text().replace('(512,512,3)', '(1024,1024,3)'))
-    with pytest.raises(UserError, match='1024x1024, but the degradation is for 512x512'):
+    with pytest.raises(UserError, match='1024x1024, which the degradation does not make 4 times smaller'):
         train(tiny_config(**{'data.train.ann_file': str(ann_file)}), 'run')
 
 

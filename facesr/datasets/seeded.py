@@ -52,6 +52,19 @@ class SeededSamples(Dataset):
                     sample['meta'].data[SKIPPED] = skipped
                 return sample
 
+    @property
+    def transforms(self) -> list:
+        """The transforms of the pipeline, in order."""
+        return self._inner().pipeline.transforms
+
+    @property
+    def paths(self) -> list:
+        """The GT images' paths."""
+        return [str(info['gt_path']) for info in self._inner().data_infos]
+
+    def _inner(self):
+        return getattr(self.dataset, 'dataset', self.dataset)  # inside a RepeatDataset
+
     def _path(self, index: int) -> str:
-        infos = getattr(self.dataset, 'dataset', self.dataset).data_infos  # inside a RepeatDataset
+        infos = self._inner().data_infos
         return str(infos[index % len(infos)]['gt_path'])

@@ -9,6 +9,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from facesr import distributed
+from facesr.datasets.degrade import PLAN
+from facesr.degradation.device import OPENCV, BatchDegradation
 from facesr.errors import mistakes_in
 from facesr.update import Update
 
@@ -24,7 +26,7 @@ class FaceRestorer(BasicRestorer):
     """
 
     def prepare_training(self, device, dtype=None, channels_last=False, compile=False, accumulation_steps=1,
-                         grad_clip=None):
+                         grad_clip=None, degrade_jpeg=OPENCV):
         """Move to a device and set how `train_step` computes.
 
         Args:
@@ -34,7 +36,9 @@ class FaceRestorer(BasicRestorer):
             compile (bool | dict): Whether to use `torch.compile`; a dict gives its arguments.
             accumulation_steps (int): Chunks that a batch is computed in.
             grad_clip (float | None): Largest L2 norm of the gradient.
+            degrade_jpeg (str): Codec for images that are degraded here (see `BatchDegradation`).
         """
+        self._degradation = BatchDegradation(degrade_jpeg)
         self._channels_last = channels_last
         self.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
         self._update = Update(dtype, device, accumulation_steps, grad_clip)
@@ -70,7 +74,8 @@ class FaceRestorer(BasicRestorer):
         """One update of the generator; losses stay on the device.
 
         Args:
-            data_batch (dict): `lq` (n, 3, h, w) and `gt` (n, 3, scale x h, scale x w), RGB in [0, 1], on the device.
+            data_batch (dict): `lq` (n, 3, h, w) and `gt` (n, 3, scale x h, scale x w), RGB in [0, 1], on the device;
+                without `lq`, whole `gt` with a plan in the `meta` of each (see `facesr.datasets.Degrade`).
             optimizer (dict[str, Optimizer]): With `generator`.
 
         Returns:
@@ -81,12 +86,18 @@ class FaceRestorer(BasicRestorer):
             TrainingDiverged: The loss was not finite too often in a row.
         """
         update = self.update
-        images = {key: data_batch[key] for key in ('lq', 'gt')}
+        images = self._training_images(data_batch)
         if self._channels_last:
             images = {key: value.contiguous(memory_format=torch.channels_last) for key, value in images.items()}
         log_vars = update(lambda lq, gt: self.forward_train(lq, gt)['losses'], images, optimizer['generator'],
                           self._training_net)
         return dict(log_vars=log_vars, num_samples=len(images['gt']))
+
+    def _training_images(self, data_batch) -> dict:
+        if 'lq' in data_batch:
+            return {key: data_batch[key] for key in ('lq', 'gt')}
+        plans = [meta[PLAN] for meta in data_batch['meta']]
+        return dict(zip(('lq', 'gt'), self._degradation(data_batch['gt'], plans), strict=True))
 
     def forward_train(self, lq, gt):
         """One training forward; nothing leaves the device (`BasicRestorer` copies lq, gt and output).

@@ -4,7 +4,14 @@ data_hint = 'put the images there (layout: data/README.md) or point --data-root 
 scale = 4
 gt_patch_size = 512  # side of the training crop, after degradation; smaller to save memory or time
 
-# Blind degradation, in this order, of images in [0, 1], RGB (512x512 -> 128x128).
+# Keep decoded GT images (768 KiB each) in a memory-mapped file on a local disk, for all runs on this machine: True (in
+# data/FFHQ/train/.cache), or a folder.
+cache_images = False
+
+degrade_on = 'loader'  # where training LQ are made: by the processes that load images, or on the training 'device'
+degrade_jpeg = 'opencv'  # on the device: 'torchvision' stays there, but its CUDA codec does not subsample colour
+
+# Blind degradation, in this order, of RGB images (512x512 -> 128x128), in the terms of MMEditing's transforms.
 resize_modes = ['bilinear', 'area', 'bicubic']
 degradation = [
     dict(
@@ -44,12 +51,9 @@ degradation = [
 
 train_pipeline = [
     dict(type='LoadImageFromFile', io_backend='disk', key='gt', flag='color', channel_order='rgb'),
-    dict(type='RescaleToZeroOne', keys=['gt']),
-    dict(type='CopyValues', src_keys=['gt'], dst_keys=['lq']),
-    *degradation,
-    dict(type='PairedRandomCrop', gt_patch_size=gt_patch_size),
-    dict(type='Flip', keys=['lq', 'gt'], flip_ratio=0.5, direction='horizontal'),
-    dict(type='ImageToTensor', keys=['lq', 'gt']),
+    dict(type='Flip', keys=['gt'], flip_ratio=0.5, direction='horizontal'),
+    dict(type='Degrade', degradation=degradation, gt_patch_size=gt_patch_size, on=degrade_on),  # makes lq, crops both
+    dict(type='ImageToTensor', keys=['lq', 'gt'], to_float32=False),  # 8-bit GT become [0, 1] on the device
     dict(type='Collect', keys=['lq', 'gt'], meta_keys=['gt_path']),
 ]
 val_pipeline = [

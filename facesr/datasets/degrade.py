@@ -1,0 +1,57 @@
+"""The degradation as a transform of MMEditing's pipelines."""
+import numpy as np
+from mmedit.datasets.registry import PIPELINES
+
+from facesr.degradation import Recipe, degrade
+
+LOADER, DEVICE = 'loader', 'device'
+PLAN = 'plan'  # where a sample's meta has what the device is to do
+
+
+@PIPELINES.register_module()
+class Degrade:
+    """Makes `lq` from an 8-bit `gt`, and crops both; or draws how, for the device to do it.
+
+    Required keys are "gt" (uint8, RGB, (h, w, 3)) and "scale"; added are "lq" (float32, RGB in [0, 1]) with
+    `on='loader'`, or "plan" (`facesr.degradation.Plan`) with `on='device'`, where "gt" stays whole. What is drawn
+    depends on NumPy's global state alone, as with MMEditing's transforms, and not on `on`.
+
+    Args:
+        degradation (list[dict]): MMEditing's random degradations (see `Recipe`).
+        gt_patch_size (int | None): Side of the GT patch to keep. Default: None, the whole image.
+        on (str): 'loader' or 'device'. Default: 'loader'.
+    """
+
+    def __init__(self, degradation, gt_patch_size=None, on=LOADER):
+        if on not in (LOADER, DEVICE):
+            raise ValueError(f'on={on!r}: give "{LOADER}" or "{DEVICE}"')
+        self.recipe = Recipe(degradation)
+        self.gt_patch_size, self.on = gt_patch_size, on
+
+    def __call__(self, results):
+        """Draw a plan, and follow it unless that is the device's part."""
+        gt, scale = results['gt'], results['scale']
+        if gt.dtype != np.uint8:
+            raise ValueError('Degrade takes 8-bit images: leave out RescaleToZeroOne before it')
+        rng = np.random.default_rng(np.random.randint(2**31, size=4))
+        plan = self.recipe.draw(rng, *gt.shape[:2])
+        if self.gt_patch_size:
+            plan = plan.cropped(self._draw_crop(rng, gt.shape, scale))
+        if self.on == DEVICE:
+            results[PLAN] = plan
+            return results
+        lq = degrade(gt, plan.steps)
+        if plan.crop:
+            top, left, side = plan.crop
+            lq = lq[top:top + side, left:left + side]
+            gt = gt[scale * top:scale * (top + side), scale * left:scale * (left + side)]
+        results.update(lq=lq, gt=gt)
+        return results
+
+    def _draw_crop(self, rng, shape, scale: int) -> tuple:
+        side = self.gt_patch_size // scale
+        top, left = (int(rng.integers(length // scale - side + 1)) for length in shape[:2])
+        return top, left, side
+
+    def __repr__(self):
+        return f'{type(self).__name__}(gt_patch_size={self.gt_patch_size}, on={self.on!r})'
