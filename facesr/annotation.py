@@ -9,18 +9,15 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from facesr.errors import UserError
 from facesr.files import list_images, write_atomic
+from facesr.images import opened_image
 
 LINE = re.compile(r'([^\s\ufeff]+) \((\d+),(\d+),(\d+)\)')
 # What a whole file of these formats ends with; cheaper to look at than decoding it.
 ENDINGS = {'PNG': b'IEND\xaeB`\x82', 'JPEG': b'\xff\xd9'}
-
-# What Pillow raises on damaged (or absurdly large) files.
-DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class ImageInfo(NamedTuple):
@@ -47,22 +44,18 @@ def read_info(path, decode: bool = False) -> ImageInfo:
         UserError: The file is no image, or is truncated.
     """
     path = Path(path)
-    try:
-        with Image.open(path) as image:
-            info = ImageInfo(path.name, image.height, image.width, len(image.getbands()))
-            if image.mode == 'P':  # a palette: decoded it has three channels
-                info = info._replace(channels=3)
-            if decode:
-                image.load()
-            else:
-                _refuse_truncated(path, image)
-    except PermissionError:
-        raise
-    except UnidentifiedImageError:
-        raise UserError(f'{path}: not an image, or an unreadable one; remove or replace it') from None
-    except DAMAGED as error:
-        raise UserError(f'{path}: unreadable image ({error}); remove or replace it') from None
-    return info
+    with opened_image(path) as image:
+        if decode:
+            image.load()
+        else:
+            _refuse_truncated(path, image)
+        return info_of(path, image)
+
+
+def info_of(path, image) -> ImageInfo:
+    """What an annotation says of an image that Pillow has opened."""
+    channels = 3 if image.mode == 'P' else len(image.getbands())  # a palette: decoded it has three
+    return ImageInfo(Path(path).name, image.height, image.width, channels)
 
 
 def scan_folder(folder, scale: int = 4) -> list:

@@ -1,4 +1,6 @@
 """What is looked at before a run starts, so that it does not fail hours later or with a traceback."""
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mmcv import Config
@@ -155,11 +157,11 @@ def check_pairs(dataset_cfg, cfg: Config) -> None:
             has no partner of the same name, or their sizes do not differ by the scale.
     """
     lq_folder = Path(dataset_cfg.lq_folder)
-    lq = {name: read_info(lq_folder / name, decode=True) for name in require_images(lq_folder, cfg)}
+    lq = _decoded_infos(lq_folder, cfg)
     if 'gt_folder' not in dataset_cfg:
         return
     gt_folder, scale = Path(dataset_cfg.gt_folder), dataset_cfg.scale
-    gt = {name: read_info(gt_folder / name, decode=True) for name in require_images(gt_folder, cfg)}
+    gt = _decoded_infos(gt_folder, cfg)
     alone = sorted(lq.keys() ^ gt.keys())
     if alone:
         there, lacking = (lq_folder, gt_folder) if alone[0] in lq else (gt_folder, lq_folder)
@@ -169,6 +171,14 @@ def check_pairs(dataset_cfg, cfg: Config) -> None:
         if (info.height * scale, info.width * scale) != (gt[name].height, gt[name].width):
             raise UserError(f'{lq_folder / name} is {info.width}x{info.height}, but its GT is {gt[name].width}x'
                             f'{gt[name].height}, not {scale} times as large; the folders do not belong together')
+
+
+def _decoded_infos(folder: Path, cfg: Config) -> dict:
+    """What a folder's images are, by name; several are decoded at a time."""
+    names = require_images(folder, cfg)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        infos = pool.map(lambda name: read_info(folder / name, decode=True), names)
+        return dict(zip(names, infos, strict=True))
 
 
 def require_folder(folder, cfg: Config) -> Path:
@@ -203,5 +213,4 @@ def require_images(folder, cfg: Config) -> list:
 def unfit_sizes(infos, cfg: Config) -> set:
     """The (height, width) among training images that the degradation does not bring to LQ size."""
     recipe, scale = training_recipe(cfg), train_dataset_cfg(cfg).scale
-    sizes = {(info.height, info.width) for info in infos} if recipe else set()
-    return {size for size in sizes if recipe.output_size(*size) != tuple(side // scale for side in size)}
+    return {size for size in {(info.height, info.width) for info in infos} if recipe and not recipe.fits(*size, scale)}

@@ -180,6 +180,18 @@ def training_recipe(cfg: Config):
     return Recipe(degradation[0]) if degradation else None
 
 
+def require_recipe(cfg: Config, name: str) -> Recipe:
+    """As `training_recipe`, of a config called `name`.
+
+    Raises:
+        UserError: It has none.
+    """
+    recipe = training_recipe(cfg)
+    if recipe is None:
+        raise UserError(f'{name}: its training pipeline has no Degrade; give a config that has')
+    return recipe
+
+
 def train_batch_size(cfg: Config) -> int:
     """Training images that a process takes per iteration."""
     return cfg.data.get('train_dataloader', {}).get('samples_per_gpu', cfg.data.get('samples_per_gpu', 1))

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from mmedit.core import psnr
 
+from facesr.degradation.compare import Compared
 from facesr.errors import UserError
 from facesr.evaluation import Restored, bicubic
 from facesr.files import atomic_path
@@ -72,6 +73,47 @@ def plot_comparison(images, out) -> None:
             axes.set_title(title, fontsize=11)
             axes.axis('off')
     _save(figure, out)
+
+
+def plot_degradation(gt: np.ndarray, groups: dict, out, amplify: int = 50) -> None:
+    """A GT image, and for each recipe LQ samples of it: ours, MMEditing's, their difference, and what was drawn.
+
+    Args:
+        gt (ndarray): (h, w, 3), uint8, RGB.
+        groups (dict[str, list[Compared]]): Samples by what their recipe is called.
+        out (str | Path): The PNG.
+        amplify (int): What differences are multiplied by. Default: 50.
+    """
+    rows = [-(-len(samples) // 2) for samples in groups.values()]
+    figure = Figure(figsize=(16, 2.6 + 2.1 * sum(rows) + 0.4 * len(rows)), layout='constrained')
+    top, *bands = figure.subfigures(1 + len(rows), 1, height_ratios=[2.6, *(0.4 + 2.1 * count for count in rows)])
+    axes = top.subplots()
+    _show(axes, gt, f'GT {gt.shape[1]}×{gt.shape[0]}')
+    for band, (name, samples) in zip(bands, groups.items(), strict=True):
+        band.suptitle(f'{name}: ours, MMEditing\'s, |difference| × {amplify}', fontsize=12, fontweight='bold')
+        grid = band.subplots(-(-len(samples) // 2), 8, squeeze=False, width_ratios=[1, 1, 1, 1.5] * 2).reshape(-1, 4)
+        for place, axes in enumerate(grid):
+            if place < len(samples):
+                _show_sample(axes, samples[place], amplify)
+            else:
+                for empty in axes:
+                    empty.axis('off')
+    _save(figure, out)
+
+
+def _show_sample(axes, sample: Compared, amplify: int) -> None:
+    difference = sample.difference
+    _show(axes[0], sample.ours.clip(0, 1), f'LQ {sample.ours.shape[1]}×{sample.ours.shape[0]}')
+    _show(axes[1], sample.reference.clip(0, 1), "MMEditing's")
+    _show(axes[2], (difference * amplify / 255).clip(0, 1), f'max {difference.max():.2f}, mean {difference.mean():.3f}')
+    axes[3].axis('off')
+    axes[3].text(0, 1, '\n'.join(sample.plan.describe()), va='top', fontsize=8, transform=axes[3].transAxes)
+
+
+def _show(axes, picture: np.ndarray, title: str) -> None:
+    axes.imshow(picture, interpolation='nearest')
+    axes.set_title(title, fontsize=9)
+    axes.axis('off')
 
 
 def _columns(image: Restored) -> list:

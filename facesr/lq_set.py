@@ -11,6 +11,7 @@ from facesr.annotation import read_info
 from facesr.degradation import Recipe, degrade
 from facesr.errors import UserError
 from facesr.files import list_images, write_atomic
+from facesr.images import decode_image
 
 MANIFEST = 'manifest.jsonl'
 LOSSLESS = ('.png', '.bmp', '.ppm', '.tif', '.tiff')
@@ -67,7 +68,7 @@ def make_lq_set(gt_folder, lq_folder, recipe: Recipe, scale: int, seed: int = 0)
                     raise UserError(f'{gt_folder / name}: has changed since {lq_folder / name} was made; remove that '
                                     'one to make it anew')
                 continue
-            lq, plan = make_lq_image(_decode(data, gt_folder / name), recipe, name, seed)
+            lq, plan = make_lq_image(decode_image(data, gt_folder / name), recipe, name, seed)
             _write_image(lq_folder / name, lq)
             done[name] = dict(name=name, gt_sha256=digest, steps=plan.as_dicts())
             lines.write(f'{json.dumps(done[name])}\n')
@@ -92,8 +93,7 @@ def _gt_names(gt_folder: Path, lq_folder: Path, recipe: Recipe, scale: int) -> l
                         f'would compress them once more; convert it to .png ({len(lossy)} of {len(names)} images)')
     for name in names:
         info = read_info(gt_folder / name)
-        expected = info.height // scale, info.width // scale
-        if info.height % scale or info.width % scale or recipe.output_size(info.height, info.width) != expected:
+        if not recipe.fits(info.height, info.width, scale):
             raise UserError(f'{gt_folder / name} is {info.width}x{info.height}, which the degradation does not make '
                             f'{scale} times smaller; resize it, or change the target_size of the degradation')
     return names
@@ -122,13 +122,6 @@ def _read_manifest(lq_folder: Path, header: dict) -> dict:
 def _write_manifest(lq_folder: Path, header: dict, done: dict) -> None:
     lines = [header, *(done[name] for name in sorted(done))]
     write_atomic(lq_folder / MANIFEST, ''.join(f'{json.dumps(line)}\n' for line in lines))
-
-
-def _decode(data: bytes, path: Path) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UserError(f'{path}: unreadable image; repair or remove it, and run this again to go on')
-    return image
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:

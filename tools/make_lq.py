@@ -3,8 +3,8 @@
 import _bootstrap  # noqa: F401
 
 from facesr.cli import ArgumentParser, ConfigOptions, natural_int
-from facesr.config import load_config, train_dataset_cfg, training_recipe
-from facesr.errors import UserError, report_user_errors
+from facesr.config import load_config, require_recipe, train_dataset_cfg
+from facesr.errors import report_user_errors
 from facesr.lq_set import MANIFEST, make_lq_set
 
 
@@ -23,9 +23,7 @@ def parse_args():
 def main():
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
-    recipe = training_recipe(cfg)
-    if recipe is None:
-        raise UserError(f'{args.config}: its training pipeline has no Degrade; give a config that has')
+    recipe = require_recipe(cfg, args.config)
     written, there = make_lq_set(args.gt_folder, args.lq_folder, recipe, train_dataset_cfg(cfg).scale, args.seed)
     print(f'{args.lq_folder}: {written} LQ images written, {there} were there; parameters: {MANIFEST}')
 

@@ -52,6 +52,11 @@ class Recipe:
                    if isinstance(step, Resize)]
         return (resizes[-1].height, resizes[-1].width) if resizes else (height, width)
 
+    def fits(self, height: int, width: int, scale: int) -> bool:
+        """Whether the LQ image of a GT image of a size is `scale` times smaller."""
+        lq_height, lq_width = self.output_size(height, width)
+        return (lq_height * scale, lq_width * scale) == (height, width)
+
 
 def _check(degradation) -> None:
     if not degradation:

@@ -1,0 +1,187 @@
+"""Everything that a config points at, looked at before it costs a training run: what `tools/check_data.py` does."""
+import os
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from mmcv import Config
+from tqdm import tqdm
+
+from facesr.annotation import ImageInfo, differences, info_of, read_annotation
+from facesr.checks import require_images, unfit_sizes
+from facesr.config import train_dataset_cfg
+from facesr.errors import UserError
+from facesr.images import opened_image
+
+THUMBNAIL = 16  # its side
+# Correlation of two thumbnails. Of an LQ and its GT it was at least 0.985 (144 draws of each recipe, 12 pairs of the
+# organiser), of two different faces of FFHQ at most 0.92 (2,556 pairs).
+SAME_PICTURE, OTHER_PICTURE = 0.985, 0.95
+BLOCK = 1024  # images that are compared with all others at a time
+
+
+class Seen(NamedTuple):
+    """What was found out about a readable image."""
+    info: ImageInfo
+    mode: str  # Pillow's; RGB is 8 bits, three channels
+    digest: bytes  # of the pixels
+    thumbnail: np.ndarray  # of mean 0 and length 1
+
+
+class Report(NamedTuple):
+    """What was looked at and what is wrong with it, in words that begin with a path."""
+    images: dict  # number by what they are ('train GT', 'val LQ', ...)
+    problems: list
+
+
+def check_data(cfg: Config) -> Report:
+    """Look at all images that a config's training, validation and test read.
+
+    Found are: files and folders that are missing, unreadable, truncated, not 8-bit RGB, of a wrong size or not
+    annotated as they are; LQ and GT that do not belong together; and images that are there twice, in one split or,
+    also degraded, in several.
+
+    Args:
+        cfg (Config): From `load_config`.
+    """
+    problems, seen = [], {}
+    for kind, folder in _folders(cfg).items():
+        try:
+            names = require_images(folder, cfg)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        seen[kind] = _look_at(Path(folder), names, kind, problems)
+    _check_training(cfg, seen, problems)
+    if 'val GT' in seen and 'val LQ' in seen:
+        _check_pairs(cfg, seen, problems)
+    for kind in ('val LQ', 'test LQ'):
+        _check_one_size(_folders(cfg).get(kind), seen.get(kind, {}), problems)
+    _find_twins(_folders(cfg), seen, problems)
+    return Report({kind: len(images) for kind, images in seen.items()}, problems)
+
+
+def _folders(cfg: Config) -> dict:
+    """The folders that are read, by what is in them."""
+    train, folders = train_dataset_cfg(cfg), {}
+    if 'gt_folder' in train:
+        folders['train GT'] = train.gt_folder
+    for split in ('val', 'test'):
+        for key, what in (('gt_folder', 'GT'), ('lq_folder', 'LQ')):
+            if split in cfg.data and key in cfg.data[split]:
+                folders[f'{split} {what}'] = cfg.data[split][key]
+    return folders
+
+
+def _look_at(folder: Path, names, kind: str, problems: list) -> dict:
+    """What is seen of each readable image, by name; several are read at a time."""
+    seen = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(_see, (folder / name for name in names))
+        for name, image in zip(names, tqdm(found, kind, len(names), unit='image', disable=None), strict=True):
+            if isinstance(image, str):
+                problems.append(image)
+                continue
+            seen[name] = image
+            if image.mode != 'RGB':
+                problems.append(f'{folder / name}: has mode {image.mode}, not 8-bit RGB; convert it')
+    return seen
+
+
+def _see(path: Path):
+    """`Seen`, or what is wrong."""
+    try:
+        with opened_image(path) as image:
+            info, mode, pixels = info_of(path, image), image.mode, np.asarray(image.convert('RGB'))
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f'{path}: {error.strerror}'
+    thumbnail = cv2.resize(np.float32(pixels), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).ravel()
+    thumbnail -= thumbnail.mean()
+    return Seen(info, mode, blake2b(pixels, digest_size=16).digest(),
+                thumbnail / max(float(np.linalg.norm(thumbnail)), 1e-6))
+
+
+def _check_training(cfg: Config, seen: dict, problems: list) -> None:
+    train, images = train_dataset_cfg(cfg), seen.get('train GT', {})
+    infos = [image.info for image in images.values()]
+    if 'ann_file' in train:
+        try:
+            annotated = read_annotation(train.ann_file)
+            problems += [f'{train.ann_file}: {line}' for line in differences(annotated, infos)]
+        except UserError as error:
+            problems.append(str(error))
+    unfit, patch = unfit_sizes(infos, cfg), cfg.get('gt_patch_size') or 0
+    for info in infos:
+        path, size = Path(train.gt_folder) / info.name, f'{info.width}x{info.height}'
+        if (info.height, info.width) in unfit:
+            problems.append(f'{path}: is {size}, which the degradation does not make {train.scale} times smaller')
+        elif min(info.height, info.width) < patch:
+            problems.append(f'{path}: is {size}, smaller than gt_patch_size {patch}')
+
+
+def _check_pairs(cfg: Config, seen: dict, problems: list) -> None:
+    """LQ and GT of the same name."""
+    dataset, lq, gt = cfg.data.val, seen['val LQ'], seen['val GT']
+    folders = {True: Path(dataset.lq_folder), False: Path(dataset.gt_folder)}
+    for name in sorted(lq.keys() ^ gt.keys()):
+        if not (folders[name not in lq] / name).exists():  # an unreadable one has been named
+            problems.append(f'{folders[name in lq] / name}: has no partner in {folders[name not in lq]}')
+    names = sorted(lq.keys() & gt.keys())
+    for name in names:
+        path, small, large = folders[True] / name, lq[name].info, gt[name].info
+        if (small.height * dataset.scale, small.width * dataset.scale) != (large.height, large.width):
+            problems.append(f'{path}: is {small.width}x{small.height}, but its GT is {large.width}x{large.height}, not '
+                            f'{dataset.scale} times as large')
+            continue
+        alike = float(lq[name].thumbnail @ gt[name].thumbnail)
+        if alike < OTHER_PICTURE:
+            best = max(names, key=lambda other: float(lq[name].thumbnail @ gt[other].thumbnail))
+            hint = f'; it looks like {folders[False] / best}' if best != name and \
+                float(lq[name].thumbnail @ gt[best].thumbnail) >= OTHER_PICTURE else ''
+            problems.append(f'{path}: does not show what {folders[False] / name} shows (correlation {alike:.3f} when '
+                            f'both are small){hint}')
+
+
+def _check_one_size(folder, images: dict, problems: list) -> None:
+    """Competition images have one size."""
+    sizes = Counter((image.info.width, image.info.height) for image in images.values())
+    if len(sizes) > 1:
+        (width, height), _ = sizes.most_common(1)[0]
+        problems += [f'{Path(folder) / name}: is {image.info.width}x{image.info.height}; most are {width}x{height}'
+                     for name, image in images.items() if (image.info.width, image.info.height) != (width, height)]
+
+
+def _find_twins(folders: dict, seen: dict, problems: list) -> None:
+    """The same pixels anywhere, and the same picture, if degraded, in two splits: what is trained on must not be
+    what is measured on.
+    """
+    by_content = defaultdict(list)
+    for kind, images in seen.items():
+        for name, image in images.items():
+            by_content[image.digest].append(Path(folders[kind]) / name)
+    for paths in by_content.values():
+        problems += [f'{path}: has the same pixels as {paths[0]}' for path in paths[1:]]
+    splits = [kind for kind in ('train GT', 'val GT' if 'val GT' in seen else 'val LQ', 'test LQ') if seen.get(kind)]
+    for place, kind in enumerate(splits):
+        for other in splits[place + 1:]:
+            problems += [f'{Path(folders[other]) / theirs}: shows the same as {Path(folders[kind]) / ours} '
+                         f'(correlation {alike:.3f} when both are small)'
+                         for ours, theirs, alike in _alike(seen[kind], seen[other])]
+
+
+def _alike(these: dict, those: dict):
+    """Names of images that show the same but have not the same pixels, with the correlation."""
+    ours, theirs = list(these), list(those)
+    columns = np.stack([those[name].thumbnail for name in theirs]).T
+    for start in range(0, len(ours), BLOCK):
+        rows = np.stack([these[name].thumbnail for name in ours[start:start + BLOCK]])
+        alike = rows @ columns
+        for i, j in np.argwhere(alike >= SAME_PICTURE):
+            if these[ours[start + i]].digest != those[theirs[j]].digest:
+                yield ours[start + i], theirs[j], float(alike[i, j])

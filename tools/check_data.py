@@ -1,0 +1,34 @@
+"""Look at all images that a config points at: missing, broken, mismatched, or in two splits at once."""
+
+import _bootstrap  # noqa: F401
+
+from facesr.cli import ArgumentParser, add_config_arguments, positive_int
+from facesr.config import load_config
+from facesr.data_check import check_data
+from facesr.errors import UserError, report_user_errors
+
+
+def parse_args():
+    parser = ArgumentParser(description=__doc__)
+    add_config_arguments(parser)
+    parser.add_argument('--show', type=positive_int, metavar='N', default=50, help='problems to print (default: 50)')
+    return parser.parse_args()
+
+
+@report_user_errors
+def main():
+    args = parse_args()
+    report = check_data(load_config(args.config, args.cfg_options, args.data_root))
+    for problem in report.problems[:args.show]:
+        print(problem)
+    if len(report.problems) > args.show:
+        print(f'... and {len(report.problems) - args.show} more; --show {len(report.problems)} prints all')
+    images = ', '.join(f'{count} {kind}' for kind, count in report.images.items())
+    print(f'readable images: {images or "none"}')
+    if report.problems:
+        raise UserError(f'{len(report.problems)} problem(s) in the data of {args.config}, listed above')
+    print('no problem found')
+
+
+if __name__ == '__main__':
+    main()
