@@ -147,7 +147,7 @@ def _apply_degradation(cfg: Config) -> None:
     degrade.update(degradation=cfg.get('degradation', degrade.get('degradation')), on=place)
     if place == DEVICE:
         for transform in pipeline:
-            if transform['type'] in ('ImageToTensor', 'Collect'):
+            if 'lq' in transform.get('keys', ()):
                 transform['keys'] = [key for key in transform['keys'] if key != 'lq']
             if transform['type'] == 'Collect':
                 transform['meta_keys'] = [*transform['meta_keys'], PLAN]

@@ -107,7 +107,7 @@ def _show_sample(axes, sample: Compared, amplify: int) -> None:
     _show(axes[1], sample.reference.clip(0, 1), "MMEditing's")
     _show(axes[2], (difference * amplify / 255).clip(0, 1), f'max {difference.max():.2f}, mean {difference.mean():.3f}')
     axes[3].axis('off')
-    axes[3].text(0, 1, '\n'.join(sample.plan.describe()), va='top', fontsize=8, transform=axes[3].transAxes)
+    axes[3].text(0, 1, '\n'.join(sample.plan.describe()), va='top', fontsize=9, transform=axes[3].transAxes)
 
 
 def _show(axes, picture: np.ndarray, title: str) -> None:

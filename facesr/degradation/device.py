@@ -14,6 +14,7 @@ from facesr.degradation.kernels import full_kernel, trimmed
 from facesr.degradation.noise import noise_field
 from facesr.degradation.steps import Blur, Jpeg, Noise, Plan, Quantize, Resize
 from facesr.errors import UserError
+from facesr.memory import is_out_of_memory
 
 OPENCV, TORCHVISION = 'opencv', 'torchvision'
 MATRICES = 32  # of 1 MB at most, kept for each device
@@ -28,8 +29,9 @@ class BatchDegradation(nn.Module):
 
     Args:
         jpeg (str): 'opencv' writes and reads JPEG files on the host, several at a time, as the reference does.
-            'torchvision' stays on the device, but differs there: its CUDA encoder writes colour in full resolution
-            (4:4:4, the reference 4:2:0). On a CPU both give the same. Default: 'opencv'.
+            'torchvision' stays on the device where its codec supports that, but differs there: its CUDA encoder
+            writes colour in full resolution (4:4:4, the reference 4:2:0). On the host both give the same. Default:
+            'opencv'.
         noise (Callable): Makes the noise fields (see `noise_field`).
 
     Raises:
@@ -146,12 +148,25 @@ def _torchvision_jpeg():
     except ImportError:
         raise UserError(f'config key "degrade_jpeg": this torchvision has no JPEG codec; use "{OPENCV}"') from None
 
-    def through(images, steps) -> list:
+    def coded(images, steps) -> list:
         files = [encode_jpeg(image[RGB_TO_BGR], step.quality) for image, step in zip(images, steps, strict=True)]
         # What comes from a CUDA encoder is decoded from the host's memory, where the headers are read.
         decoded = [decode_jpeg(file.cpu(), ImageReadMode.RGB, device=images[0].device) for file in files]
         return [image[RGB_TO_BGR].float() for image in decoded]
 
+    def through(images, steps) -> list:
+        device = images[0].device
+        if device in unable:
+            return [image.to(device) for image in coded([image.cpu() for image in images], steps)]
+        try:
+            return coded(images, steps)
+        except RuntimeError as error:  # a torchvision built without nvJPEG, unless it is about memory
+            if device.type == 'cpu' or is_out_of_memory(error):
+                raise
+            unable.add(device)
+            return through(images, steps)
+
+    unable = set()
     return through
 
 

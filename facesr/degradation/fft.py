@@ -25,7 +25,7 @@ class Correlation:
         passing = (response.abs().sum(-2) > NEGLIGIBLE).reshape(-1, response.shape[-1]).any(0)
         self.kept = int(passing.nonzero().max()) + 1
         response = torch.fft.fft(response[..., :self.kept].to(device), n=self.rows, dim=-2)
-        self.response = response.conj()  # without it this would be a convolution
+        self.response = response.conj_physical()  # else this would be a convolution
 
     def __call__(self, padded: torch.Tensor) -> torch.Tensor:
         """Images (..., h + kh - 1, w + kw - 1), float, to (..., h, w)."""
