@@ -60,6 +60,7 @@ def _fft_blur(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _resize(image: np.ndarray, resize: Resize) -> np.ndarray:
+    # In float32: OpenCV's bilinear resize of 8-bit images is darker by 1/8 of a level.
     return cv2.resize(_float(image), (resize.width, resize.height), interpolation=INTERPOLATION[resize.mode])
 
 
