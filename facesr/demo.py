@@ -12,7 +12,7 @@ WORK_DIR = 'work_dirs/srresnet_sample'
 
 
 def run_demo() -> dict:
-    """Sample, annotation, training, validation, hand-in zip and pictures; quick when done before.
+    """Sample, annotation, check, training, validation, hand-in zip and pictures; quick when done before.
 
     Returns:
         dict[str, str]: What was made, by what it is, as paths relative to the repository.
@@ -22,6 +22,7 @@ def run_demo() -> dict:
     """
     _tool('make_sample.py')
     _tool('make_annotation.py', 'data/sample/train/GT', 'annotations/sample_train.txt')
+    _tool('check_data.py', CONFIG)
     started = find_latest(ROOT / WORK_DIR) is not None
     _tool('train.py', CONFIG, *(['--resume'] if started else []))
     best = _best_checkpoint()
@@ -30,12 +31,14 @@ def run_demo() -> dict:
         'validation metrics': f'{WORK_DIR}/val_metrics.json',
         'HQ test images': f'{WORK_DIR}/test_hq',
         'hand-in zip': f'{WORK_DIR}/submission.zip',
+        'LQ samples, as drawn': f'{WORK_DIR}/degradation.png',
         'loss and PSNR curves': f'{WORK_DIR}/curves.png',
         'LQ | bicubic | HQ | GT': f'{WORK_DIR}/comparison.png',
     }
     _tool('test.py', CONFIG, best, '--out', made['validation metrics'])
     _tool('test.py', CONFIG, best, '--split', 'test', '--save-path', made['HQ test images'], '--zip',
           made['hand-in zip'])
+    _tool('show_degradation.py', CONFIG, '--out', made['LQ samples, as drawn'])
     _tool('plot_curves.py', WORK_DIR, '--out', made['loss and PSNR curves'])
     _tool('show_results.py', CONFIG, best, '--out', made['LQ | bicubic | HQ | GT'])
     return made
