@@ -1,5 +1,6 @@
 """Loading a config and the few keys that this project adds to MMEditing's."""
 import difflib
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -13,6 +14,8 @@ from facesr.errors import UserError
 
 # Top-level names that config files build `data` from; changing them afterwards would change nothing.
 ASSEMBLED = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pipeline')
+# What is put into the training pipeline from top-level keys.
+FILLED_IN = re.compile(r'data\.train\.(?:dataset\.)?pipeline\.\d+\.(degradation|on|gt_patch_size|cache)\b')
 CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
 
 
@@ -82,7 +85,11 @@ def _require_known(cfg: Config, key: str, path: Path) -> None:
         raise UserError('--cfg-options data_root: use --data-root DIR, which changes the paths made from it')
     if parts[0] in ASSEMBLED:
         raise UserError(f'--cfg-options {key}: "{parts[0]}" only helps to write cfg.data in {path}; override the place '
-                        'itself (data.train.pipeline.3.params...), or write a config of your own')
+                        'itself (data.val.pipeline.0.flag ...), or write a config of your own')
+    filled = FILLED_IN.match(key)
+    if filled:
+        name = dict(on='degrade_on', cache='cache_images').get(filled[1], filled[1])
+        raise UserError(f'--cfg-options {key}: is filled in from the key "{name}" of the config; override that')
     for depth, part in enumerate(parts):
         if isinstance(node, (list, tuple)):
             known = [str(i) for i in range(len(node))]
@@ -125,7 +132,7 @@ def _apply_patch_size(cfg: Config) -> None:
         return
     if not isinstance(size, int) or size <= 0 or size % scale:
         raise UserError(f'gt_patch_size is {size!r}: give a positive multiple of the scale {scale}')
-    for transform in train_dataset_cfg(cfg).pipeline:
+    for transform in _training_pipeline(cfg):
         if transform['type'] in ('Degrade', 'PairedRandomCrop'):
             transform['gt_patch_size'] = size
 
@@ -135,7 +142,7 @@ def _apply_degradation(cfg: Config) -> None:
 
     On the device there is no LQ image in the pipeline, and the plan for it goes with the GT image.
     """
-    place, pipeline = cfg.get('degrade_on', LOADER), train_dataset_cfg(cfg).pipeline
+    place, pipeline = cfg.get('degrade_on', LOADER), _training_pipeline(cfg)
     if place not in (LOADER, DEVICE):
         raise UserError(f'config key "degrade_on" is {place!r}: give "loader" or "device"')
     degrade = next((transform for transform in pipeline if transform['type'] == 'Degrade'), None)
@@ -145,26 +152,40 @@ def _apply_degradation(cfg: Config) -> None:
                             'the device')
         return
     degrade.update(degradation=cfg.get('degradation', degrade.get('degradation')), on=place)
-    if place == DEVICE:
-        for transform in pipeline:
-            if 'lq' in transform.get('keys', ()):
-                transform['keys'] = [key for key in transform['keys'] if key != 'lq']
-            if transform['type'] == 'Collect':
-                transform['meta_keys'] = [*transform['meta_keys'], PLAN]
+    rest = pipeline[pipeline.index(degrade) + 1:]
+    lost = not any('lq' in transform.get('keys', ()) for transform in rest)  # the config of a run on the device
+    for transform in rest:
+        keys = [key for key in transform.get('keys', ()) if key != 'lq']
+        if transform['type'] in ('ImageToTensor', 'Collect'):
+            if place == DEVICE or lost:
+                transform['keys'] = keys if place == DEVICE else ['lq', *keys]
+        elif place == DEVICE and len(keys) < len(transform.get('keys', ())):
+            raise UserError(f'config key "degrade_on": {transform["type"]} works on "lq", which is made on the device '
+                            'later; use "loader"')
+        if transform['type'] == 'Collect':
+            others = [key for key in transform['meta_keys'] if key != PLAN]
+            transform['meta_keys'] = [*others, PLAN] if place == DEVICE else others
 
 
 def _apply_cache(cfg: Config) -> None:
     """Let the training pipeline load GT images from a cache, if the top-level `cache_images` says so."""
-    cache, dataset = cfg.get('cache_images', False), train_dataset_cfg(cfg)
+    cache = cfg.get('cache_images', False)
     if not isinstance(cache, (bool, str)):
         raise UserError(f'config key "cache_images" is {cache!r}: give True, False or a folder')
-    if not cache:
-        return
-    loading = [t for t in dataset.pipeline if t['type'] == 'LoadImageFromFile' and t.get('key', 'gt') == 'gt']
-    if not loading:
+    loading = [transform for transform in _training_pipeline(cfg)
+               if transform['type'] in ('LoadImageFromFile', 'LoadCachedImage') and transform.get('key', 'gt') == 'gt']
+    if cache and not loading:
         raise UserError('config key "cache_images": there is no LoadImageFromFile of "gt" in the training pipeline')
-    folder = str(Path(dataset.gt_folder).parent / CACHE) if cache is True else cache
-    loading[0].update(type='LoadCachedImage', cache=folder)
+    for load in loading:
+        load.pop('cache', None)
+        load['type'] = 'LoadCachedImage' if cache else 'LoadImageFromFile'
+        if cache:
+            load['cache'] = str(Path(train_dataset_cfg(cfg).gt_folder).parent / CACHE) if cache is True else cache
+
+
+def _training_pipeline(cfg: Config) -> list:
+    """The training set's transforms; none where a config is for testing alone."""
+    return train_dataset_cfg(cfg).get('pipeline', []) if 'train' in cfg.get('data', {}) else []
 
 
 def train_dataset_cfg(cfg: Config) -> ConfigDict:
@@ -175,8 +196,7 @@ def train_dataset_cfg(cfg: Config) -> ConfigDict:
 
 def training_recipe(cfg: Config):
     """The `Recipe` of the training pipeline's degradation, or None if it has no `Degrade`."""
-    degradation = [transform.degradation for transform in train_dataset_cfg(cfg).pipeline
-                   if transform['type'] == 'Degrade']
+    degradation = [transform.degradation for transform in _training_pipeline(cfg) if transform['type'] == 'Degrade']
     return Recipe(degradation[0]) if degradation else None
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from facesr.checkpoint import read_checkpoint
+from facesr.config import load_config
 from facesr.datasets import Degrade
 from facesr.datasets.stream import to_device
 from facesr.degradation.device import BatchDegradation
@@ -83,12 +84,52 @@ def test_the_recipe_can_be_overridden(tiny_config):
     assert plan.steps[2].amount == pytest.approx(3 / 255)
 
 
+def test_the_config_of_a_run_can_be_loaded_again(tiny_config, tmp_path):
+    """As `train` dumps it, and switched to another way."""
+    for options in ({'degrade_on': 'device', 'cache_images': True}, {'degrade_on': 'loader', 'cache_images': False}):
+        cfg = tiny_config(**options)
+        cfg.dump(str(tmp_path / 'dumped.py'))
+        assert load_config(tmp_path / 'dumped.py').data == cfg.data
+        for other in ('loader', 'device'):
+            again = load_config(tmp_path / 'dumped.py', {'degrade_on': other, 'cache_images': False})
+            assert again.data == tiny_config(**dict(options, degrade_on=other, cache_images=False)).data
+
+
+def test_a_config_for_testing_alone(tiny_config, tmp_path):
+    cfg = tiny_config()
+    del cfg.data['train']
+    cfg.dump(str(tmp_path / 'test_only.py'))
+    assert 'train' not in load_config(tmp_path / 'test_only.py', {'gt_patch_size': None}).data
+    assert 'train' not in load_config(tmp_path / 'test_only.py').data
+
+
+def test_what_only_works_on_lq_is_refused_on_the_device(tiny_config, tmp_path):
+    cfg = tiny_config()
+    cfg.data.train.pipeline.insert(3, dict(type='Normalize', keys=['lq'], mean=[0], std=[1]))
+    cfg.dump(str(tmp_path / 'normalized.py'))
+    assert load_config(tmp_path / 'normalized.py').data.train.pipeline[3]['keys'] == ['lq']
+    with pytest.raises(UserError, match='Normalize works on "lq", which is made on the device'):
+        load_config(tmp_path / 'normalized.py', {'degrade_on': 'device'})
+
+
+def test_a_recipe_whose_last_resize_may_be_left_out(tiny_config, tmp_path):
+    """Patches of LQ and GT would not belong together."""
+    with pytest.raises(UserError, match='which the degradation does not make 4 times smaller'):
+        train(tiny_config(**{'degradation.6.params.prob': 0.8}), 'run')
+    degradation = tiny_config(**{'degradation.6.params.prob': 0.0}).degradation
+    with pytest.raises(UserError, match='makes 512x512 of a GT image of 512x512, which is not 4 times smaller'):
+        Degrade(degradation)(dict(gt=np.zeros((512, 512, 3), np.uint8), scale=4))
+
+
 @pytest.mark.parametrize('options, message', [
     ({'degrade_on': 'device', 'model.type': 'BasicRestorer'}, '"degrade_on": BasicRestorer cannot'),
     ({'degrade_jpeg': 'webp'}, '"degrade_jpeg" is \'webp\': give "opencv" or "torchvision"'),
     ({'degradation': []}, '"degradation": is empty'),
-    ({'degradation.3.params.quality': [0, 0]}, 'JPEG quality 0 is not between 1 and 100'),
+    ({'degradation.3.params.quality': [0, 0]}, 'give a range within 1 to 100'),
     ({'degradation.6.params.target_size': (64, 64)}, 'which the degradation does not make 4 times smaller'),
+    ({'data.train.pipeline.2.degradation.3.params.quality': [10, 20]}, 'filled in from the key "degradation"'),
+    ({'data.train.pipeline.2.on': 'device'}, 'filled in from the key "degrade_on"'),
+    ({'degradation.0.params.kernel_size': 41}, '"degradation": TypeError'),
     ({'cache_images': 3}, '"cache_images" is 3: give True, False or a folder'),
 ])
 def test_mistakes_are_one_line(options, message, tiny_config, tmp_path):
@@ -99,7 +140,7 @@ def test_mistakes_are_one_line(options, message, tiny_config, tmp_path):
 
 def test_it_takes_8_bit_images(tiny_config):
     degrade = Degrade(tiny_config().degradation)
-    with pytest.raises(ValueError, match='leave out RescaleToZeroOne'):
+    with pytest.raises(UserError, match='leave out RescaleToZeroOne'):
         degrade(dict(gt=np.zeros((512, 512, 3), np.float32), scale=4))
     with pytest.raises(ValueError, match="on='gpu'"):
         Degrade(tiny_config().degradation, on='gpu')

@@ -3,6 +3,7 @@ import numpy as np
 from mmedit.datasets.registry import PIPELINES
 
 from facesr.degradation import Recipe, degrade
+from facesr.errors import UserError
 
 LOADER, DEVICE = 'loader', 'device'
 PLAN = 'plan'  # where a sample's meta has what the device is to do
@@ -29,12 +30,21 @@ class Degrade:
         self.gt_patch_size, self.on = gt_patch_size, on
 
     def __call__(self, results):
-        """Draw a plan, and follow it unless that is the device's part."""
+        """Draw a plan, and follow it unless that is the device's part.
+
+        Raises:
+            UserError: The recipe or the pipeline is not in order (which is no fault of the image).
+        """
         gt, scale = results['gt'], results['scale']
         if gt.dtype != np.uint8:
-            raise ValueError('Degrade takes 8-bit images: leave out RescaleToZeroOne before it')
+            raise UserError('config key "data.train.pipeline": Degrade takes 8-bit images; leave out RescaleToZeroOne '
+                            'before it')
         rng = np.random.default_rng(np.random.randint(2**31, size=4))
         plan = self.recipe.draw(rng, *gt.shape[:2])
+        if not plan.fits(*gt.shape[:2], scale):
+            raise UserError(f'config key "degradation": makes {plan.size[1]}x{plan.size[0]} of a GT image of '
+                            f'{gt.shape[1]}x{gt.shape[0]}, which is not {scale} times smaller; end it with a '
+                            'RandomResize to the LQ size, without "prob"')
         if self.gt_patch_size:
             plan = plan.cropped(self._draw_crop(rng, gt.shape, scale))
         if self.on == DEVICE:

@@ -84,10 +84,10 @@ class _Counts:
 @contextmanager
 def _given(noise, step, image):
     """Let NumPy draw the field that the step is to add."""
-    if not isinstance(step, Noise) or not step.amount:
+    if not isinstance(step, Noise):
         yield
         return
-    field = noise(step, torch.from_numpy(np.float32(image)) * 255).numpy() / (255 * step.amount)
+    field = noise(step, torch.from_numpy(np.float32(image)) * 255).numpy() / (255 * (step.amount or 1))
     with mock.patch('numpy.random.randn', lambda *shape: np.broadcast_to(field, shape)), \
             mock.patch('numpy.random.poisson', lambda rates: _Counts(rates, field)):
         yield

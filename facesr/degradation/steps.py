@@ -20,11 +20,12 @@ class Blur:
 
     def __str__(self):
         if self.kind == 'sinc':
-            return f'sinc ω {self.omega:.2f}'
+            return f'sinc {self.size}×{self.size} ω {self.omega:.2f}'
+        name = f'{self.kind} {self.size}×{self.size}'
         beta = f' β {self.beta:.2f}' if self.kind.startswith(('generalized', 'plateau')) else ''
         if self.kind.endswith('aniso'):
-            return f'{self.kind} σ {self.sigma_x:.2f}, {self.sigma_y:.2f} at {math.degrees(self.angle):.0f}°{beta}'
-        return f'{self.kind} σ {self.sigma_x:.2f}{beta}'
+            return f'{name} σ {self.sigma_x:.2f}, {self.sigma_y:.2f} at {math.degrees(self.angle):.0f}°{beta}'
+        return f'{name} σ {self.sigma_x:.2f}{beta}'
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,16 @@ class Plan:
 
     Attributes:
         steps (tuple): Of the degradation, in order.
+        size (tuple[int, int]): Height and width of the LQ image.
         crop (tuple[int, int, int] | None): Top, left and side of the LQ patch to keep, in LQ pixels.
     """
     steps: tuple
+    size: tuple
     crop: tuple | None = None
+
+    def fits(self, height: int, width: int, scale: int) -> bool:
+        """Whether the LQ image is `scale` times smaller than a GT image of a size."""
+        return (self.size[0] * scale, self.size[1] * scale) == (height, width)
 
     def describe(self) -> list:
         """The steps in words."""
