@@ -78,7 +78,7 @@ def loader(cfg, workers: int = 0):
 
 def one_core(configs: dict, count: int, rounds: int) -> dict:
     """Milliseconds per sample on one core, by way; the fastest of some rounds over `count` samples."""
-    cores = os.sched_getaffinity(0)
+    cores, threads = os.sched_getaffinity(0), (cv2.getNumThreads(), torch.get_num_threads())
     os.sched_setaffinity(0, {min(cores)})
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -94,13 +94,14 @@ def one_core(configs: dict, count: int, rounds: int) -> dict:
                     found[way].append((time.perf_counter() - start) / count * 1000)
     finally:
         os.sched_setaffinity(0, cores)
+        cv2.setNumThreads(threads[0])
+        torch.set_num_threads(threads[1])
     return {way: min(times) for way, times in found.items()}
 
 
 def on_device(cfg, rounds: int) -> float:
     """Milliseconds per sample of the device's part, batch by batch."""
     device = torch.device('cuda', 0) if torch.cuda.is_available() else torch.device('cpu')
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     stream, degradation, times = BatchStream(lambda _start: loader(cfg)), BatchDegradation(cfg.degrade_jpeg), []
     for _ in range(rounds * 4):
         batch = to_device(stream.next(), device)

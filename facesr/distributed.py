@@ -5,6 +5,7 @@ on travels over gloo, on the host: the devices are not made to wait for it.
 """
 import os
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -92,6 +93,16 @@ def mean(values: list) -> list:
     total = torch.tensor(values, dtype=torch.float64)
     dist.all_reduce(total, group=_host_group)
     return (total / world_size()).tolist()
+
+
+def gather_patiently(thing) -> list:
+    """As `gather`, where one rank may need hours before it has something to give."""
+    if world_size() == 1:
+        return [thing]
+    things, group = [None] * world_size(), dist.new_group(backend='gloo', timeout=timedelta(days=1))
+    dist.all_gather_object(things, thing, group=group)
+    dist.destroy_process_group(group)
+    return things
 
 
 def gather(thing) -> list:

@@ -27,7 +27,7 @@ class FirstOnly:
 
 
 class DryRun(NamedTuple):
-    """What was found; times in seconds, memory in MiB (None where unknown)."""
+    """What was found; times in seconds, memory in MiB (None where unknown), what a cache lacks in words."""
     parameters: int
     budget: int | None
     training_images: int
@@ -39,6 +39,7 @@ class DryRun(NamedTuple):
     validation_time: float
     metrics: dict
     memory: float | None
+    caches: list
     expected_time: float
 
 
@@ -82,6 +83,7 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
         shapes={key: tuple(value.shape) for key, value in batch.items() if torch.is_tensor(value)}, loss=loss,
         data_time=data_time, step_time=step_time, validation_time=validation_time, metrics=metrics,
         memory=peak_memory(runner.device),
+        caches=[load.cached.lacking(stream.loader.dataset.paths)[-1] for load in stream.loader.dataset.caches],
         expected_time=per_iteration * cfg.total_iters + validated * validation_time)
 
 
@@ -96,6 +98,7 @@ def summary(found: DryRun, cfg: Config) -> str:
         f'one batch: {shapes}',
         f'one step: loss {found.loss:.4f}, {found.step_time:.3f} s, and {found.data_time:.3f} s to load a batch',
         metrics and f'one validation image, untrained: {metrics}, {found.validation_time:.3f} s',
+        *found.caches,
         found.memory and f'peak memory: {found.memory / 1024:.2f} GiB',
         f'expected time for {cfg.total_iters} iterations with validation, at this rate: '
         f'{datetime.timedelta(seconds=round(found.expected_time))}',

@@ -113,6 +113,8 @@ def _read_manifest(lq_folder: Path, header: dict) -> dict:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
             break  # cut off by a kill
+        if not isinstance(lines[-1], dict):
+            raise UserError(f'{manifest}: is no manifest of LQ images; move it away')
     if not lines or lines[0] != header:
         raise UserError(f'{manifest}: these images were made with another degradation, scale or seed; give another '
                         'folder')

@@ -26,7 +26,7 @@ from facesr.checks import (
     check_schedule,
     check_training_data,
 )
-from facesr.datasets import BatchStream, LoadCachedImage, SeededSamples
+from facesr.datasets import BatchStream, SeededSamples
 from facesr.datasets.loader import build_eval_loader, build_train_loader
 from facesr.degradation.device import OPENCV
 from facesr.errors import UserError, mistakes_in
@@ -71,7 +71,8 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
         return
     stream = build_stream(cfg, runner.position, report=_reporter(logger))
 
-    # No file was written up to here, and everything that a user can get wrong has been looked at.
+    # No file was written up to here, and everything that a user can get wrong has been looked at (but whether the
+    # cache can be written).
     runner.meta.update({'exp_name': name, 'mmedit Version': mmedit.__version__, 'seed': cfg.seed,
                         'parameters': parameters, 'env_info': _env_info()})
     if distributed.rank() == 0:
@@ -219,13 +220,13 @@ def fill_cache(samples: SeededSamples, logger: logging.Logger) -> None:
         UserError: It cannot be written; on every rank.
     """
     problem = None
-    for load in (t for t in samples.transforms if isinstance(t, LoadCachedImage)):
+    for load in samples.caches:
         if distributed.local_rank() == 0:
             try:
                 load.cached.fill(samples.paths, load.decode, logger.info)
             except (UserError, OSError) as error:
                 problem = f'{error.filename}: {error.strerror}' if isinstance(error, OSError) else str(error)
-    problem = next(filter(None, distributed.gather(problem)), None)
+    problem = next(filter(None, distributed.gather_patiently(problem)), None)
     if problem:
         raise UserError(problem)
 

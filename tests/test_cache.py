@@ -11,7 +11,6 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import cv2
-import lmdb
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -185,13 +184,29 @@ def test_what_cannot_be_written_is_one_line(folder, monkeypatch):
 def test_a_broken_cache_is_one_line(folder):
     fill(folder)
     (folder.parent / '.cache/data.mdb').write_bytes(b'nonsense')
-    with pytest.raises((UserError, lmdb.Error), match='cache'):
+    with pytest.raises(UserError, match='the cache cannot be read .*; remove it'):
         as_decoded(folder)
+
+
+@pytest.mark.parametrize('spoil', [
+    lambda data: data[:len(data) // 2],
+    lambda data: data[:8192],
+    lambda data: data[:8192] + bytes(len(data) - 8192),
+])
+def test_a_damaged_cache_kills_no_process(folder, spoil):
+    """Reading a mapped file beyond its end would, without a word."""
+    fill(folder)
+    file = folder.parent / '.cache/data.mdb'
+    file.write_bytes(spoil(file.read_bytes()))
+    with ProcessPoolExecutor(1, mp_context=get_context('fork')) as pool, \
+            pytest.raises(UserError, match='the cache cannot be read .*; remove it'):
+        pool.submit(as_decoded, folder).result()
 
 
 @pytest.mark.parametrize('workers', [0, 1])
 @pytest.mark.parametrize('place', ['loader', 'device'])
-def test_training_takes_the_same_samples_with_and_without(workers, place, tiny_config, tiny_root, tmp_path):
+def test_training_takes_the_same_samples_with_and_without(workers, place, tiny_config, tiny_root, tmp_path,
+                                                          monkeypatch):
     root = tmp_path / 'data'
     shutil.copytree(tiny_root, root)
     write_annotation(scan_folder(root / 'train/GT'), root / 'train.txt', force=True)
@@ -201,6 +216,8 @@ def test_training_takes_the_same_samples_with_and_without(workers, place, tiny_c
     for cache in (False, True, True):
         stream = build_stream(tiny_config(cache_images=cache, **options))
         fill_cache(stream.loader.dataset, logging.getLogger('test'))
+        if len(batches) == 2:  # now nothing is decoded
+            monkeypatch.setattr('mmcv.imfrombytes', None)
         batches.append(stream.next())
     assert (root / 'train/.cache/data.mdb').is_file()
     for batch in batches[1:]:

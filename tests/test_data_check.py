@@ -71,6 +71,10 @@ def sixteen_bits(path):
     cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.uint16) * 256)
 
 
+def sixteen_bit_colour(path):
+    cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 257)
+
+
 def halve(path):
     image = cv2.imread(str(path))
     cv2.imwrite(str(path), image[:image.shape[0] // 2, :image.shape[1] // 2])
@@ -93,6 +97,7 @@ def mirror(path):
     ('val/LQ/00002.png', halve, ['val/LQ/00002.png: is 64x64, but its GT', '00002.png: is 64x64; most are 128x128']),
     ('val/LQ/00002.png', mirror, ['val/LQ/00002.png: does not show what']),
     ('val/GT/00002.png', sixteen_bits, ['val/GT/00002.png: has mode I;16']),
+    ('val/GT/00002.png', sixteen_bit_colour, ['val/GT/00002.png: has mode RGB;16B']),
     ('test/LQ/00003.png', truncate, ['test/LQ/00003.png: unreadable image']),
     ('test/LQ/00003.png', halve, ['test/LQ/00003.png: is 64x64; most are 128x128']),
 ])
@@ -134,6 +139,23 @@ def test_an_image_that_is_there_twice(root):
     shutil.copy(root / 'train/GT/00000.png', root / 'train/GT/00009.png')
     annotate(root)
     assert check(root).problems == [f'{root}/train/GT/00009.png: has the same pixels as {root}/train/GT/00000.png']
+
+
+def with_test_folders(root, **folders):
+    cfg = load_config(CONFIG, {'data.train.ann_file': str(root / 'train.txt')}, str(root))
+    cfg.data.test.update(folders)
+    return check_data(cfg).problems
+
+
+def test_a_split_that_is_another_one_once_more(root):
+    assert with_test_folders(root, lq_folder=f'{root}/val/LQ') == []
+    assert with_test_folders(root, lq_folder=f'{root}/val/../val/LQ', gt_folder=f'{root}/val/GT') == []
+
+
+def test_test_pairs_are_looked_at_too(root):
+    shutil.copytree(root / 'val/GT', root / 'test/GT')
+    problems = with_test_folders(root, gt_folder=f'{root}/test/GT')
+    assert sum('does not show what' in problem for problem in problems) == 4
 
 
 def test_missing_folders_do_not_hide_other_problems(root):

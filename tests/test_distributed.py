@@ -101,6 +101,26 @@ def test_two_processes_are_one_with_the_doubled_batch(trained, tmp_path):
             assert b[key] == pytest.approx(a[key], abs=2e-4)  # the mean over both ranks
 
 
+def test_two_processes_share_a_cache_and_degrade_on_the_device(trained, tmp_path):
+    how = (f'cache_images={tmp_path}/cache', 'degrade_on=device')
+    ranks, log = trained(2, 2, *how, work='double')
+    assert all(torch.equal(x, y) for x, y in zip(ranks[0]['weights'], ranks[1]['weights'], strict=True))
+    assert log.count('0 of 2 images are there; the others take 2 MiB') == 1
+    (single, ), log = trained(1, 4, *how, work='single')
+    assert close(ranks[0]['gradients'], single['gradients'])
+    assert '2 of 2 images are there' in log
+
+
+def test_a_cache_that_cannot_be_written_ends_all_processes(tiny_root, tmp_path):
+    (tmp_path / 'file').write_text('')
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
+         str(ROOT / 'tools/train.py'), str(ROOT / 'configs/srresnet_ffhq.py'), '--data-root', str(tiny_root),
+         '--work-dir', str(tmp_path / 'work'), '--launcher', 'pytorch', '--cfg-options', *NET, f'data.train.ann_file={tiny_root}/train.txt',
+         'data.workers_per_gpu=0', f'cache_images={tmp_path}/file'], capture_output=True, text=True, timeout=120)
+    assert done.returncode and done.stderr.count('the cache cannot be written') >= 1
+
+
 def test_a_resume_with_another_number_of_processes_keeps_the_order(trained, tmp_path):
     """Four samples an iteration whoever takes them: 2 x 2, then 1 x 4, as 1 x 4 all the way."""
     trained(2, 2, iterations=2, work='parts')

@@ -28,7 +28,7 @@ _environments = {}  # by path: LMDB opens a file once in a process
 
 
 class ImageCache:
-    """8-bit images by the file that they were decoded from, shared by all processes of a machine.
+    """8-bit images by the file that they were decoded from, shared by all of a user's processes on a machine.
 
     An image counts only while its file has the size and the time of change that it had when it was read, which is
     looked at each time. A kill at any moment leaves the cache whole. It must not lie on a network drive.
@@ -44,14 +44,19 @@ class ImageCache:
 
     def get(self, path):
         """The image (h, w, c), uint8, a copy, or None if there is none that is sure to be the file's."""
-        environment = self._open()
-        return environment and _get(environment, self._key(path), _stamp(path), _image)
+        return self._look_up([path], _image)[0]
 
     def missing(self, paths) -> list:
         """Those of some files that `get` would not give."""
-        environment = self._open()
-        return [path for path in paths
-                if not (environment and _get(environment, self._key(path), _stamp(path), lambda _value: True))]
+        there = self._look_up(paths, lambda _value: True)
+        return [path for path, found in zip(paths, there, strict=True) if not found]
+
+    def lacking(self, paths) -> tuple:
+        """What `fill` would have to do: the files that are missing, the bytes they take, and both in words."""
+        missing = self.missing(paths)
+        size = sum(_bytes(path) for path in missing)
+        return missing, size, (f'cache of decoded images, {self.folder}: {len(paths) - len(missing)} of {len(paths)} '
+                               'images are there' + (f'; the others take {size / 2**20:,.0f} MiB' if missing else ''))
 
     def fill(self, paths, decode, report=print) -> None:
         """Put in what is missing of some files; shows its progress, and goes on where an earlier call stopped.
@@ -65,11 +70,9 @@ class ImageCache:
             UserError: The folder cannot be written.
             OSError: The disk has too little room.
         """
-        missing = self.missing(paths)
+        missing, size, words = self.lacking(paths)
         _close_all()  # to open it for writing
-        size = sum(_bytes(path) for path in missing)
-        report(f'cache of decoded images, {self.folder}: {len(paths) - len(missing)} of {len(paths)} images are there' +
-               (f'; the others take {size / 2**20:,.0f} MiB' if missing else ''))
+        report(words)
         if not missing:
             return
         try:
@@ -92,13 +95,24 @@ class ImageCache:
     def _key(self, path) -> bytes:
         return blake2b(f'{self.variant}\0{os.path.abspath(path)}'.encode(), digest_size=16).digest()
 
+    def _look_up(self, paths, use) -> list:
+        """What `use` makes of the value of each file, or None."""
+        try:
+            environment = self._open()
+            return [environment and _get(environment, self._key(path), _stamp(path), use) for path in paths]
+        except lmdb.Error as error:
+            raise UserError(f'{self.folder}: the cache cannot be read ({error}); remove it, or choose another folder '
+                            'with --cfg-options cache_images=DIR') from error
+
     def _open(self):
         """This process's environment, or None where there is no cache."""
         if self._place not in _environments and (self.folder / DATA).is_file():
-            try:
-                _environments[self._place] = lmdb.open(self._place, readonly=True, max_readers=READERS)
-            except lmdb.Error as error:
-                raise UserError(f'{self.folder}: the cache cannot be read ({error}); remove it') from error
+            environment = lmdb.open(self._place, readonly=True, max_readers=READERS)
+            used = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
+            if (self.folder / DATA).stat().st_size < used:  # reading beyond its end would kill the process
+                environment.close()
+                raise lmdb.CorruptedError(f'{DATA} is truncated')
+            _environments[self._place] = environment
         return _environments.get(self._place)
 
 
@@ -169,7 +183,7 @@ class LoadCachedImage(LoadImageFromFile):
         super().__init__(**kwargs)
         if self.flag != 'color' or self.convert_to or self.save_original_img or self.io_backend != 'disk':
             raise ValueError('LoadCachedImage reads colour images from disk, without convert_to or save_original_img')
-        self.cached = ImageCache(cache, self.channel_order)
+        self.cached = ImageCache(cache, f'{self.channel_order} {self.backend}')
 
     def __call__(self, results):
         """Add the image and its shape."""

@@ -2,6 +2,7 @@
 import cv2
 from torch.utils.data import Dataset
 
+from facesr.datasets.cache import LoadCachedImage
 from facesr.errors import UserError
 from facesr.rng import seeded
 
@@ -53,9 +54,9 @@ class SeededSamples(Dataset):
                 return sample
 
     @property
-    def transforms(self) -> list:
-        """The transforms of the pipeline, in order."""
-        return self._inner().pipeline.transforms
+    def caches(self) -> list:
+        """The pipeline's `LoadCachedImage`: one, or none."""
+        return [transform for transform in self._inner().pipeline.transforms if isinstance(transform, LoadCachedImage)]
 
     @property
     def paths(self) -> list:

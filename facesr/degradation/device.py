@@ -14,10 +14,9 @@ from facesr.degradation.kernels import full_kernel, trimmed
 from facesr.degradation.noise import noise_field
 from facesr.degradation.steps import Blur, Jpeg, Noise, Plan, Quantize, Resize
 from facesr.errors import UserError
-from facesr.memory import is_out_of_memory
 
 OPENCV, TORCHVISION = 'opencv', 'torchvision'
-MATRICES = 32  # of 1 MB at most, kept for each device
+MATRICES = 32  # kept, of some 1 MB each
 RGB_TO_BGR = [2, 1, 0]
 
 
@@ -136,37 +135,45 @@ def _matrix(source: int, target: int, mode: str, device: torch.device) -> torch.
 
 
 def _opencv_jpeg(images, steps) -> list:
-    on_host = [image.permute(1, 2, 0).contiguous().cpu().numpy() for image in images]
+    """On the host, all images in one copy there and one back."""
+    device, shapes = images[0].device, [image.shape[1:] for image in images]
+    flat = torch.cat([image.permute(1, 2, 0).flatten() for image in images]).cpu()
+    on_host = [part.reshape(*shape, 3).numpy() for part, shape in zip(_split(flat, shapes), shapes, strict=True)]
     with ThreadPoolExecutor() as pool:  # OpenCV lets go of the interpreter
         decoded = list(pool.map(through_jpeg, on_host, steps))
-    return [torch.from_numpy(image).to(images[0].device).permute(2, 0, 1).float() for image in decoded]
+    flat = torch.cat([torch.from_numpy(image).flatten() for image in decoded]).to(device).float()
+    return [part.reshape(*shape, 3).permute(2, 0, 1) for part, shape in zip(_split(flat, shapes), shapes, strict=True)]
+
+
+def _split(flat: torch.Tensor, shapes):
+    return flat.split([3 * height * width for height, width in shapes])
 
 
 def _torchvision_jpeg():
+    """On the images' device where torchvision's codec supports it, else on the host."""
     try:
         from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
-    except ImportError:
+        encode_jpeg(torch.zeros(3, 8, 8, dtype=torch.uint8))
+    except (ImportError, RuntimeError):  # its extension may be missing
         raise UserError(f'config key "degrade_jpeg": this torchvision has no JPEG codec; use "{OPENCV}"') from None
 
-    def coded(images, steps) -> list:
-        files = [encode_jpeg(image[RGB_TO_BGR], step.quality) for image, step in zip(images, steps, strict=True)]
-        # What comes from a CUDA encoder is decoded from the host's memory, where the headers are read.
-        decoded = [decode_jpeg(file.cpu(), ImageReadMode.RGB, device=images[0].device) for file in files]
-        return [image[RGB_TO_BGR].float() for image in decoded]
+    @lru_cache
+    def able(device) -> bool:
+        try:
+            encode_jpeg(torch.zeros(3, 16, 16, dtype=torch.uint8, device=device))
+        except RuntimeError:  # built without nvJPEG
+            return False
+        return True
 
     def through(images, steps) -> list:
         device = images[0].device
-        if device in unable:
-            return [image.to(device) for image in coded([image.cpu() for image in images], steps)]
-        try:
-            return coded(images, steps)
-        except RuntimeError as error:  # a torchvision built without nvJPEG, unless it is about memory
-            if device.type == 'cpu' or is_out_of_memory(error):
-                raise
-            unable.add(device)
-            return through(images, steps)
+        place = device if able(device) else torch.device('cpu')
+        files = [encode_jpeg(image[RGB_TO_BGR].to(place), step.quality)
+                 for image, step in zip(images, steps, strict=True)]
+        # What comes from a CUDA encoder is decoded from the host's memory, where the headers are read.
+        decoded = [decode_jpeg(file.cpu(), ImageReadMode.RGB, device=place) for file in files]
+        return [image.to(device)[RGB_TO_BGR].float() for image in decoded]
 
-    unable = set()
     return through
 
 

@@ -17,7 +17,7 @@ from facesr.update import Update
 
 @MODELS.register_module()
 class FaceRestorer(BasicRestorer):
-    """`BasicRestorer` that trains without copies to the host and tests without GT.
+    """`BasicRestorer` that trains without copies of its images to the host, and tests without GT.
 
     The arguments, the weights' names and the images that come out are `BasicRestorer`'s. How it trains
     (precision, accumulation, several processes, EMA) is set by `prepare_training`; until then it trains
