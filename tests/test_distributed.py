@@ -116,8 +116,9 @@ def test_a_cache_that_cannot_be_written_ends_all_processes(tiny_root, tmp_path):
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
          str(ROOT / 'tools/train.py'), str(ROOT / 'configs/srresnet_ffhq.py'), '--data-root', str(tiny_root),
-         '--work-dir', str(tmp_path / 'work'), '--launcher', 'pytorch', '--cfg-options', *NET, f'data.train.ann_file={tiny_root}/train.txt',
-         'data.workers_per_gpu=0', f'cache_images={tmp_path}/file'], capture_output=True, text=True, timeout=120)
+         '--work-dir', str(tmp_path / 'work'), '--launcher', 'pytorch', '--cfg-options', *NET,
+         f'data.train.ann_file={tiny_root}/train.txt', 'data.workers_per_gpu=0', f'cache_images={tmp_path}/file'],
+        capture_output=True, text=True, timeout=120)
     assert done.returncode and done.stderr.count('the cache cannot be written') >= 1
 
 
