@@ -170,8 +170,8 @@ def _apply_degradation(cfg: Config) -> None:
 def _apply_cache(cfg: Config) -> None:
     """Let the training pipeline load GT images from a cache, if the top-level `cache_images` says so."""
     cache = cfg.get('cache_images', False)
-    if not isinstance(cache, (bool, str)):
-        raise UserError(f'config key "cache_images" is {cache!r}: give True, False or a folder')
+    if not isinstance(cache, bool) and not (isinstance(cache, str) and '/' in cache):
+        raise UserError(f'config key "cache_images" is {cache!r}: give True, False or a folder, as ./cache')
     loading = [transform for transform in _training_pipeline(cfg)
                if transform['type'] in ('LoadImageFromFile', 'LoadCachedImage') and transform.get('key', 'gt') == 'gt']
     if cache and not loading:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from mmcv import Config
+from mmedit.datasets.base_sr_dataset import IMG_EXTENSIONS
 from tqdm import tqdm
 
 from facesr.annotation import ImageInfo, differences, info_of, read_annotation
@@ -54,7 +55,10 @@ def check_data(cfg: Config) -> Report:
             names = require_images(folder, cfg)
         except UserError as error:
             problems.append(str(error))
-            continue
+            if not Path(folder).is_dir():
+                continue
+            names = sorted(path.name for path in Path(folder).iterdir()
+                           if path.name.endswith(IMG_EXTENSIONS) and path.is_file())
         seen[kind] = _look_at(Path(folder), names, kind, problems)
     if 'train' in cfg.data:
         _check_training(cfg, seen, problems)
@@ -124,6 +128,9 @@ def _check_training(cfg: Config, seen: dict, problems: list) -> None:
     if 'ann_file' in train:
         try:
             annotated = read_annotation(train.ann_file)
+            there = {path.name for path in Path(train.gt_folder).glob('*')}
+            broken = there - {info.name for info in infos}  # these have been named
+            annotated = [info for info in annotated if info.name not in broken]
             problems += [f'{train.ann_file}: {line}' for line in differences(annotated, infos)]
         except UserError as error:
             problems.append(str(error))

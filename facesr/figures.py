@@ -75,21 +75,21 @@ def plot_comparison(images, out) -> None:
     _save(figure, out)
 
 
-def plot_degradation(gt: np.ndarray, groups: dict, out, amplify: int = 50) -> None:
+def plot_degradation(gt: np.ndarray, groups: list, out, amplify: int = 50) -> None:
     """A GT image, and for each recipe LQ samples of it: ours, MMEditing's, their difference, and what was drawn.
 
     Args:
         gt (ndarray): (h, w, 3), uint8, RGB.
-        groups (dict[str, list[Compared]]): Samples by what their recipe is called.
+        groups (list[tuple[str, list[Compared]]]): What each recipe is called, and samples of it.
         out (str | Path): The PNG.
         amplify (int): What differences are multiplied by. Default: 50.
     """
-    rows = [-(-len(samples) // 2) for samples in groups.values()]
+    rows = [-(-len(samples) // 2) for _, samples in groups]
     figure = Figure(figsize=(16, 2.6 + 2.1 * sum(rows) + 0.4 * len(rows)), layout='constrained')
     top, *bands = figure.subfigures(1 + len(rows), 1, height_ratios=[2.6, *(0.4 + 2.1 * count for count in rows)])
     axes = top.subplots()
     _show(axes, gt, f'GT {gt.shape[1]}×{gt.shape[0]}')
-    for band, (name, samples) in zip(bands, groups.items(), strict=True):
+    for band, (name, samples) in zip(bands, groups, strict=True):
         band.suptitle(f'{name}: ours, MMEditing\'s, |difference| × {amplify}', fontsize=12, fontweight='bold')
         grid = band.subplots(-(-len(samples) // 2), 8, squeeze=False, width_ratios=[1, 1, 1, 1.5] * 2).reshape(-1, 4)
         for place, axes in enumerate(grid):

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from facesr.annotation import read_info
 from facesr.degradation import Recipe, degrade
 from facesr.errors import UserError
-from facesr.files import list_images, write_atomic
+from facesr.files import list_images, remove_leftovers, write_atomic
 from facesr.images import decode_image
 
 MANIFEST = 'manifest.jsonl'
@@ -38,7 +38,7 @@ def make_lq_set(gt_folder, lq_folder, recipe: Recipe, scale: int, seed: int = 0)
     """Write an LQ image for each GT image, and a manifest with the parameters of each.
 
     An interrupted call is taken up where it stopped. `manifest.jsonl` holds the recipe and the seed in its first
-    line, then a line for each image: name, hash of the GT file, steps.
+    line, then a line for each image: name, hashes of the GT and the LQ file, steps.
 
     Args:
         gt_folder (str | Path): 8-bit images in a lossless format, for the LQ images have their names.
@@ -57,6 +57,7 @@ def make_lq_set(gt_folder, lq_folder, recipe: Recipe, scale: int, seed: int = 0)
     names = _gt_names(gt_folder, lq_folder, recipe, scale)
     header = json.loads(json.dumps(dict(degradation=recipe.degradation, scale=scale, seed=seed)))
     done = _read_manifest(lq_folder, header)
+    remove_leftovers(lq_folder)
     _write_manifest(lq_folder, header, done)  # without a line that a kill cut off
     written = 0
     with (lq_folder / MANIFEST).open('a', encoding='utf-8') as lines:
@@ -67,10 +68,12 @@ def make_lq_set(gt_folder, lq_folder, recipe: Recipe, scale: int, seed: int = 0)
                 if done[name]['gt_sha256'] != digest:
                     raise UserError(f'{gt_folder / name}: has changed since {lq_folder / name} was made; remove that '
                                     'one to make it anew')
+                if done[name]['lq_sha256'] != hashlib.sha256((lq_folder / name).read_bytes()).hexdigest():
+                    raise UserError(f'{lq_folder / name}: is not what was made; remove it to make it anew')
                 continue
             lq, plan = make_lq_image(decode_image(data, gt_folder / name), recipe, name, seed)
-            _write_image(lq_folder / name, lq)
-            done[name] = dict(name=name, gt_sha256=digest, steps=plan.as_dicts())
+            digests = dict(gt_sha256=digest, lq_sha256=_write_image(lq_folder / name, lq))
+            done[name] = dict(name=name, **digests, steps=plan.as_dicts())
             lines.write(f'{json.dumps(done[name])}\n')
             lines.flush()
             written += 1
@@ -82,8 +85,8 @@ def _gt_names(gt_folder: Path, lq_folder: Path, recipe: Recipe, scale: int) -> l
     """The GT images' names, if LQ images can be made of all of them."""
     if not gt_folder.is_dir():
         raise UserError(f'{gt_folder}: no such folder; give the folder with the GT images')
-    if lq_folder.resolve() == gt_folder.resolve():
-        raise UserError(f'{lq_folder}: is the GT folder; give another for the LQ images')
+    if gt_folder.resolve() in (lq_folder.resolve(), *lq_folder.resolve().parents):
+        raise UserError(f'{lq_folder}: is the GT folder, or in it; give another for the LQ images')
     names = list_images(gt_folder)
     if not names:
         raise UserError(f'{gt_folder}: no images in it; give the folder with the GT images')
@@ -108,13 +111,13 @@ def _read_manifest(lq_folder: Path, header: dict) -> dict:
                             'or new folder')
         return {}
     lines = []
-    for text in manifest.read_text(encoding='utf-8').splitlines():
+    for text in manifest.read_text(encoding='utf-8', errors='replace').splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
             break  # cut off by a kill
-        if not isinstance(lines[-1], dict):
-            raise UserError(f'{manifest}: is no manifest of LQ images; move it away')
+    if not all(isinstance(line, dict) and 'name' in line for line in lines[1:]):
+        raise UserError(f'{manifest}: is no manifest of LQ images; move it away')
     if not lines or lines[0] != header:
         raise UserError(f'{manifest}: these images were made with another degradation, scale or seed; give another '
                         'folder')
@@ -126,8 +129,10 @@ def _write_manifest(lq_folder: Path, header: dict, done: dict) -> None:
     write_atomic(lq_folder / MANIFEST, ''.join(f'{json.dumps(line)}\n' for line in lines))
 
 
-def _write_image(path: Path, image: np.ndarray) -> None:
+def _write_image(path: Path, image: np.ndarray) -> str:
+    """Returns the file's hash."""
     data = cv2.imencode(path.suffix, image)[1].tobytes()
     if path.exists() and path.read_bytes() != data:
         raise UserError(f'{path}: already there, and not what would be made; move it away')
     write_atomic(path, data)
+    return hashlib.sha256(data).hexdigest()

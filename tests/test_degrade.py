@@ -131,6 +131,7 @@ def test_a_recipe_whose_last_resize_may_be_left_out(tiny_config, tmp_path):
     ({'data.train.pipeline.2.on': 'device'}, 'filled in from the key "degrade_on"'),
     ({'degradation.0.params.kernel_size': 41}, '"degradation": TypeError'),
     ({'cache_images': 3}, '"cache_images" is 3: give True, False or a folder'),
+    ({'cache_images': 'yes'}, '"cache_images" is \'yes\': give True'),
 ])
 def test_mistakes_are_one_line(options, message, tiny_config, tmp_path):
     with pytest.raises(UserError, match=message):

@@ -108,14 +108,17 @@ def test_a_removed_image_is_made_again(gt, recipe, tmp_path):
     (lambda gt, lq: (lq / MANIFEST).unlink(), f'has images, but no {MANIFEST}'),
     (lambda gt, lq: cv2.imwrite(str(next(gt.glob('*.png'))), np.zeros((512, 512, 3), np.uint8)), 'has changed since'),
     (lambda gt, lq: cv2.imwrite(str(gt / '9.png'), np.zeros((256, 256, 3), np.uint8)), '9.png is 256x256, which'),
+    (lambda gt, lq: (lq / MANIFEST).write_bytes((lq / MANIFEST).read_bytes().splitlines()[0] + b'\n3\n'), 'no manifest'),
+    (lambda gt, lq: (lq / MANIFEST).write_bytes(b'\xff\xfe'), 'another degradation, scale or seed'),
+    (lambda gt, lq: next(lq.glob('*.png')).write_bytes(b'hallo'), 'is not what was made; remove it'),
     (lambda gt, lq: (gt / '9.png').write_bytes(b'nonsense'), '9.png: not an image'),
     (lambda gt, lq: cv2.imwrite(str(gt / '9.jpg'), np.zeros((512, 512, 3), np.uint8)), '9.jpg: LQ images have'),
 ])
 def test_what_is_there_is_not_overwritten(spoil, message, gt, recipe, tmp_path):
     lq = tmp_path / 'LQ'
     make_lq_set(gt, lq, recipe, 4)
-    before = images(lq)
     spoil(gt, lq)
+    before = images(lq)
     with pytest.raises(UserError, match=message):
         make_lq_set(gt, lq, recipe, 4)
     assert images(lq) == before
@@ -127,6 +130,7 @@ def test_another_recipe_or_seed_takes_another_folder(gt, recipe, refused, tmp_pa
     for other, seed in ((recipe, 1), (second, 0)):
         with pytest.raises(UserError, match='another degradation, scale or seed'):
             make_lq_set(gt, tmp_path / 'LQ', other, 4, seed)
-    assert 'is the GT folder' in refused('make_lq.py', gt, gt)
+    for folder in (gt, gt / 'LQ'):
+        assert 'is the GT folder, or in it' in refused('make_lq.py', gt, folder)
     assert 'no such folder' in refused('make_lq.py', tmp_path / 'none', tmp_path / 'LQ2')
     assert 'not a whole number' in refused('make_lq.py', gt, tmp_path / 'LQ2', '--seed', '-1')

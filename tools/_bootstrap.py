@@ -9,4 +9,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 _missing = [name for name in ('torch', 'cv2', 'mmcv', 'mmedit') if importlib.util.find_spec(name) is None]
 if _missing:
     sys.exit(f'error: not installed for {sys.executable}: {", ".join(_missing)}; run `make install` and use '
-             '.venv/bin/python, or see "Install" in README.md')
+             '.venv/bin/python, or see "Start" in README.md')

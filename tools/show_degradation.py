@@ -18,7 +18,7 @@ def parse_args():
     parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument('--image', metavar='FILE', help="GT image (default: the first of the config's training images)")
-    parser.add_argument('--beside', metavar='CONFIG', help='another config, to see its degradation too')
+    parser.add_argument('--beside', metavar='CONFIG', help='another config to show too, without overrides')
     parser.add_argument('--samples', type=positive_int, metavar='N', default=6, help='LQ samples (default: 6)')
     parser.add_argument('--seed', type=natural_int, default=0, help='of the first sample; they count up (default: 0)')
     parser.add_argument('--out', metavar='PNG', default='work_dirs/degradation.png', help='default: %(default)s')
@@ -30,17 +30,17 @@ def main():
     args = parse_args()
     out = output_file(args.out, '.png')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
-    recipes = {args.config: require_recipe(cfg, args.config)}
+    recipes = [(args.config, require_recipe(cfg, args.config))]
     if args.beside:
-        recipes[args.beside] = require_recipe(load_config(args.beside), args.beside)
+        recipes.append((args.beside, require_recipe(load_config(args.beside), args.beside)))
     dataset = train_dataset_cfg(cfg)
     path = Path(args.image or Path(dataset.gt_folder, require_images(dataset.gt_folder, cfg)[0]))
     gt = cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB)
-    if not all(recipe.fits(*gt.shape[:2], dataset.scale) for recipe in recipes.values()):
+    if not all(recipe.fits(*gt.shape[:2], dataset.scale) for _, recipe in recipes):
         raise UserError(f'{path} is {gt.shape[1]}x{gt.shape[0]}, which the degradation does not make {dataset.scale} '
                         'times smaller; give another --image')
     seeds = range(args.seed, args.seed + args.samples)
-    plot_degradation(gt, {name: [compare(gt, recipe, seed) for seed in seeds] for name, recipe in recipes.items()}, out)
+    plot_degradation(gt, [(name, [compare(gt, recipe, seed) for seed in seeds]) for name, recipe in recipes], out)
     print(f'written: {out} ({path})')
 
 

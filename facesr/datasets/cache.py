@@ -1,4 +1,5 @@
 """Decoded training images in a memory-mapped file (LMDB), for where decoding them again and again is what costs."""
+import errno
 import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -88,9 +89,11 @@ class ImageCache:
                     _put(environment, [(key, HEADER.pack(*stamp, *image.shape) + image.tobytes())
                                        for key, stamp, image in images if image is not None])
                     progress.update(len(chunk))
-        except (lmdb.Error, PermissionError, FileExistsError, NotADirectoryError) as error:
-            raise UserError(f'{self.folder}: the cache cannot be written ({error}); remove it, or choose another '
-                            'folder with --cfg-options cache_images=DIR') from error
+        except (lmdb.Error, OSError) as error:
+            if getattr(error, 'errno', None) == errno.ENOSPC:
+                raise
+            raise UserError(f'{self.folder}: the cache cannot be written ({error}); choose another folder with '
+                            '--cfg-options cache_images=DIR') from error
 
     def _key(self, path) -> bytes:
         return blake2b(f'{self.variant}\0{os.path.abspath(path)}'.encode(), digest_size=16).digest()
