@@ -108,7 +108,7 @@ def test_a_removed_image_is_made_again(gt, recipe, tmp_path):
     (lambda gt, lq: (lq / MANIFEST).unlink(), f'has images, but no {MANIFEST}'),
     (lambda gt, lq: cv2.imwrite(str(next(gt.glob('*.png'))), np.zeros((512, 512, 3), np.uint8)), 'has changed since'),
     (lambda gt, lq: cv2.imwrite(str(gt / '9.png'), np.zeros((256, 256, 3), np.uint8)), '9.png is 256x256, which'),
-    (lambda gt, lq: (lq / MANIFEST).write_bytes((lq / MANIFEST).read_bytes().splitlines()[0] + b'\n3\n'), 'no manifest'),
+    (lambda gt, lq: (lq / MANIFEST).write_text((lq / MANIFEST).read_text().splitlines()[0] + '\n3\n'), 'no manifest'),
     (lambda gt, lq: (lq / MANIFEST).write_bytes(b'\xff\xfe'), 'another degradation, scale or seed'),
     (lambda gt, lq: next(lq.glob('*.png')).write_bytes(b'hallo'), 'is not what was made; remove it'),
     (lambda gt, lq: (gt / '9.png').write_bytes(b'nonsense'), '9.png: not an image'),
