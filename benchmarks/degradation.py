@@ -26,6 +26,7 @@ import torch  # noqa: E402
 import facesr  # noqa: E402, F401
 from facesr.annotation import scan_folder, write_annotation  # noqa: E402
 from facesr.config import load_config  # noqa: E402
+from facesr.datasets.degrade import PLAN  # noqa: E402
 from facesr.datasets.loader import build_train_loader  # noqa: E402
 from facesr.datasets.stream import BatchStream, to_device  # noqa: E402
 from facesr.degradation.device import BatchDegradation  # noqa: E402
@@ -106,7 +107,7 @@ def on_device(cfg, rounds: int) -> float:
     for _ in range(rounds * 4):
         batch = to_device(stream.next(), device)
         start = time.perf_counter()
-        degradation(batch['gt'], [meta['plan'] for meta in batch['meta']])
+        degradation(batch['gt'], [meta[PLAN] for meta in batch['meta']])
         if device.type == 'cuda':
             torch.cuda.synchronize()
         times.append((time.perf_counter() - start) / BATCH * 1000)

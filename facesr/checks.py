@@ -8,6 +8,7 @@ from mmedit.models.restorers import BasicRestorer
 
 from facesr.annotation import read_annotation, read_info
 from facesr.config import train_dataset_cfg, training_recipe
+from facesr.datasets.degrade import DEVICE
 from facesr.degradation.device import OPENCV, TORCHVISION
 from facesr.errors import UserError
 from facesr.evaluation import EMA_SUFFIX
@@ -75,7 +76,7 @@ def check_choices(cfg: Config) -> None:
     if cfg.get('on_data_error', 'stop') not in ('stop', 'skip'):
         raise UserError(f'config key "on_data_error" is {cfg.on_data_error!r}: give "stop" or "skip"')
     if cfg.model.type == 'BasicRestorer':  # MMEditing's own: it trains in its own way only
-        if cfg.get('degrade_on') == 'device':
+        if cfg.get('degrade_on') == DEVICE:
             raise UserError('config key "degrade_on": BasicRestorer cannot; use model.type=FaceRestorer')
         for key, value in PLAIN_STEP.items():
             if cfg.get(key, value) not in (value, 'none'):

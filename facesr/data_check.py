@@ -49,8 +49,8 @@ def check_data(cfg: Config) -> Report:
     Args:
         cfg (Config): From `load_config`.
     """
-    problems, seen = [], {}
-    for kind, folder in _folders(cfg).items():
+    problems, seen, folders = [], {}, _folders(cfg)
+    for kind, folder in folders.items():
         try:
             names = require_images(folder, cfg)
         except UserError as error:
@@ -66,8 +66,8 @@ def check_data(cfg: Config) -> Report:
         if f'{split} GT' in seen and f'{split} LQ' in seen:
             _check_pairs(cfg.data[split], seen[f'{split} LQ'], seen[f'{split} GT'], problems)
     for kind in ('val LQ', 'test LQ'):
-        _check_one_size(_folders(cfg).get(kind), seen.get(kind, {}), problems)
-    _find_twins(_folders(cfg), seen, problems)
+        _check_one_size(folders.get(kind), seen.get(kind, {}), problems)
+    _find_twins(folders, seen, problems)
     return Report({kind: len(images) for kind, images in seen.items()}, problems)
 
 
@@ -145,24 +145,24 @@ def _check_training(cfg: Config, seen: dict, problems: list) -> None:
 
 def _check_pairs(dataset, lq: dict, gt: dict, problems: list) -> None:
     """LQ and GT of the same name, in the folders of a dataset's config."""
-    folders = {True: Path(dataset.lq_folder), False: Path(dataset.gt_folder)}
-    for name in sorted(lq.keys() ^ gt.keys()):
-        if not (folders[name not in lq] / name).exists():  # an unreadable one has been named
-            problems.append(f'{folders[name in lq] / name}: has no partner in {folders[name not in lq]}')
+    lq_folder, gt_folder = Path(dataset.lq_folder), Path(dataset.gt_folder)
+    for alone, there, lacking in ((lq.keys() - gt.keys(), lq_folder, gt_folder),
+                                  (gt.keys() - lq.keys(), gt_folder, lq_folder)):
+        problems += [f'{there / name}: has no partner in {lacking}' for name in sorted(alone)
+                     if not (lacking / name).exists()]  # an unreadable one has been named
     names = sorted(lq.keys() & gt.keys())
     for name in names:
-        path, small, large = folders[True] / name, lq[name].info, gt[name].info
+        small, large = lq[name].info, gt[name].info
         if (small.height * dataset.scale, small.width * dataset.scale) != (large.height, large.width):
-            problems.append(f'{path}: is {small.width}x{small.height}, but its GT is {large.width}x{large.height}, not '
-                            f'{dataset.scale} times as large')
+            problems.append(f'{lq_folder / name}: is {small.width}x{small.height}, but its GT is {large.width}x'
+                            f'{large.height}, not {dataset.scale} times as large')
             continue
         alike = float(lq[name].thumbnail @ gt[name].thumbnail)
         if alike < OTHER_PICTURE:
-            best = max(names, key=lambda other: float(lq[name].thumbnail @ gt[other].thumbnail))
-            hint = f'; it looks like {folders[False] / best}' if best != name and \
-                float(lq[name].thumbnail @ gt[best].thumbnail) >= OTHER_PICTURE else ''
-            problems.append(f'{path}: does not show what {folders[False] / name} shows (correlation {alike:.3f} when '
-                            f'both are small){hint}')
+            most, best = max((float(lq[name].thumbnail @ gt[other].thumbnail), other) for other in names)
+            hint = f'; it looks like {gt_folder / best}' if most >= OTHER_PICTURE else ''
+            problems.append(f'{lq_folder / name}: does not show what {gt_folder / name} shows (correlation '
+                            f'{alike:.3f} when both are small){hint}')
 
 
 def _check_one_size(folder, images: dict, problems: list) -> None:

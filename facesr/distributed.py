@@ -95,22 +95,20 @@ def mean(values: list) -> list:
     return (total / world_size()).tolist()
 
 
-def gather_patiently(thing) -> list:
-    """As `gather`, where one rank may need hours before it has something to give."""
+def gather(thing, patient: bool = False) -> list:
+    """What every rank gave (anything that pickles), in the order of ranks, on every rank.
+
+    Args:
+        thing: This rank's.
+        patient (bool): Wait longer than gloo does (half an hour) for a rank that has long work first. Default: False.
+    """
     if world_size() == 1:
         return [thing]
-    things, group = [None] * world_size(), dist.new_group(backend='gloo', timeout=timedelta(days=1))
-    dist.all_gather_object(things, thing, group=group)
-    dist.destroy_process_group(group)
-    return things
-
-
-def gather(thing) -> list:
-    """What every rank gave (anything that pickles), in the order of ranks, on every rank."""
-    if world_size() == 1:
-        return [thing]
+    group = dist.new_group(backend='gloo', timeout=timedelta(days=1)) if patient else _host_group
     things = [None] * world_size()
-    dist.all_gather_object(things, thing, group=_host_group)
+    dist.all_gather_object(things, thing, group=group)
+    if patient:
+        dist.destroy_process_group(group)
     return things
 
 

@@ -226,7 +226,7 @@ def fill_cache(samples: SeededSamples, logger: logging.Logger) -> None:
                 load.cached.fill(samples.paths, load.decode, logger.info)
             except (UserError, OSError) as error:
                 problem = f'{error.filename}: {error.strerror}' if isinstance(error, OSError) else str(error)
-    problem = next(filter(None, distributed.gather_patiently(problem)), None)
+    problem = next(filter(None, distributed.gather(problem, patient=True)), None)
     if problem:
         raise UserError(problem)
 

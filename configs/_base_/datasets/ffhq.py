@@ -4,8 +4,8 @@ data_hint = 'put the images there (layout: data/README.md) or point --data-root 
 scale = 4
 gt_patch_size = 512  # side of the training crop, after degradation; smaller to save memory or time
 
-# Keep decoded GT images (768 KiB each) in a memory-mapped file on a local disk, for all runs on this machine: True (in
-# data/FFHQ/train/.cache), or a folder.
+# Keep decoded GT images (768 KiB each) in a memory-mapped file on a local disk, for all of your runs on this machine:
+# True (in data/FFHQ/train/.cache), or a folder.
 cache_images = False
 
 degrade_on = 'loader'  # where training LQ are made: by the processes that load images, or on the training 'device'
