@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / 'benchmarks'))
 import kill  # noqa: E402
 
 from facesr.checkpoint import find_latest, read_checkpoint  # noqa: E402
+from facesr.datasets.stream import BatchStream  # noqa: E402
 from facesr.errors import UserError  # noqa: E402
 from facesr.evaluation import ImageResult  # noqa: E402
 from facesr.stopping import EXIT_STOPPED, Stopped, StopSignals  # noqa: E402
@@ -207,6 +208,7 @@ def test_a_signal_in_the_last_validation_does_not_lose_it(tiny_config, tmp_path,
 @pytest.mark.parametrize('error, message', [
     (OSError(5, 'Input/output error', 'val/0.png'), 'a validation image cannot be read any more'),
     (RuntimeError('DataLoader worker (pid 1) is killed by signal: Killed.'), 'data.val_dataloader.workers_per_gpu=0'),
+    (EOFError(), 'data.val_dataloader.workers_per_gpu=0'),
     (torch.cuda.OutOfMemoryError('CUDA out of memory.'), 'out of memory in validation'),
 ])
 def test_a_validation_that_fails_loses_nothing(error, message, tiny_config, tmp_path, monkeypatch):
@@ -323,3 +325,25 @@ def test_a_worker_that_dies(policy, start, tmp_path):
     last = (tmp_path / 'stderr').read_text().splitlines()[-1]
     assert last.startswith('error: data.workers_per_gpu: a loading process died') and 'go on with --resume' in last
     assert find_latest(tmp_path / 'work') is not None
+
+
+@pytest.mark.parametrize('error', [ConnectionResetError(104, 'Connection reset by peer'), EOFError()])
+def test_a_signal_while_a_worker_hands_over_a_batch_saves(error, tiny_config, tmp_path, monkeypatch):
+    """torchrun's SIGTERM reaches the workers too, at times with a batch half in its receiver's hands."""
+    following, calls = BatchStream.next, []
+
+    def next_batch(stream):
+        calls.append(stream)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            stream._batches = broken()
+        return following(stream)
+
+    def broken():
+        raise error
+        yield
+
+    monkeypatch.setattr(BatchStream, 'next', next_batch)
+    with pytest.raises(Stopped, match='after iteration 1 of 2; iteration 1 is saved'):
+        train(tiny_config(**TINY_NET), 'run')
+    assert read_checkpoint(find_latest(tmp_path / 'work'))['meta']['iter'] == 1

@@ -59,7 +59,7 @@ class BatchStream:
                 # From a worker it comes with the worker's traceback, its own line last.
                 raise type(error)(str(error).strip().splitlines()[-1].rpartition(f'{type(error).__name__}: ')[2]) \
                     from error
-            except RuntimeError as error:
+            except (RuntimeError, OSError, EOFError) as error:
                 if not is_worker_death(error):
                     raise
                 self._restart_or_raise(error, attempt)
@@ -77,8 +77,8 @@ class BatchStream:
             _no_error_from_signals()
         return self._batches
 
-    def _restart_or_raise(self, error: RuntimeError, attempt: int) -> None:
-        reason = ' '.join(str(error).split())
+    def _restart_or_raise(self, error: Exception, attempt: int) -> None:
+        reason = ' '.join(str(error).split()) or type(error).__name__
         advice = 'if it was killed for memory, lower data.workers_per_gpu'
         if not self._restart or attempt == RESTARTS:
             raise WorkerDied(f'data.workers_per_gpu: a loading process died ({reason}); {advice}; to have such '
@@ -91,8 +91,14 @@ class BatchStream:
 
 
 def is_worker_death(error: BaseException) -> bool:
-    """Whether a loader says that one of its processes (or its pinning thread) is gone."""
-    return isinstance(error, RuntimeError) and any(who in str(error) for who in ('DataLoader worker', 'Pin memory'))
+    """Whether a loader says that one of its processes (or its pinning thread) is gone.
+
+    One that goes while a batch is handed over breaks the connection the batch came on.
+    """
+    if isinstance(error, (ConnectionError, EOFError)):
+        return True
+    gone = ('DataLoader worker (pid', 'Pin memory')
+    return isinstance(error, RuntimeError) and any(who in str(error) for who in gone)
 
 
 def to_device(batch: dict, device: torch.device) -> dict:

@@ -85,7 +85,7 @@ class SREvalHook(EvalHook):
         try:
             results = self.test_fn(runner.model, self.dataloader, stop=lambda: runner.stop_requested,
                                    keep=self.examples, keep_at_most=EXAMPLES)
-        except (RuntimeError, OSError, cv2.error) as error:
+        except (RuntimeError, OSError, EOFError, cv2.error) as error:
             # A scheduler's signal reaches the workers too: then their death is no failure.
             if not (runner.stop_requested and is_worker_death(error)):
                 problem = self._as_user_error(error)
@@ -96,7 +96,7 @@ class SREvalHook(EvalHook):
 
     @staticmethod
     def _as_user_error(error: Exception) -> UserError:
-        reason = ' '.join(str(error).split())
+        reason = ' '.join(str(error).split()) or type(error).__name__
         if is_out_of_memory(error):
             return OutOfMemory(f'out of memory in validation ({reason}); use data.val_dataloader.samples_per_gpu=1')
         if is_worker_death(error):
