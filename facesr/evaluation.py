@@ -1,15 +1,17 @@
 """Restoring images with a model, and measuring them as the competition does."""
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from mmcv.parallel import is_module_wrapper
 from mmedit.core import psnr, tensor2img
 from tqdm import tqdm
+
+from facesr.inference import network
+from facesr.metrics import build_metrics
 
 EMA_SUFFIX = '_ema'  # of metrics of the weights' moving average
 
@@ -28,29 +30,23 @@ class ImageResult(NamedTuple):
     metrics: dict
 
 
-@torch.no_grad()
-def restore(model, loader, ema: bool = False) -> Iterator[Restored]:
+def restore(net: Callable, loader) -> Iterator[Restored]:
     """Run a restorer over a loader, image by image in the loader's order.
 
     Rounding and clipping are MMEditing's `tensor2img`, so the arrays equal what
     `BasicRestorer.forward_test` writes.
 
     Args:
-        model (BasicRestorer): On its device, wrapped or not; set to eval mode here.
+        net (Callable): From `facesr.inference.network`.
         loader (DataLoader): Batches with `lq` (n, 3, h, w) in [0, 1], `meta`, and `gt` if there is one.
-        ema (bool): Use `FaceRestorer`'s moving average of the generator. Default: False.
 
     Yields:
         Restored: Per image.
     """
-    model = model.module if is_module_wrapper(model) else model
-    device = next(model.parameters()).device
-    net = model.generator_ema if ema else model.forward_dummy
-    model.eval()
     progress = tqdm(total=len(loader.sampler), desc='restore', unit='image', leave=False, disable=None)
     with progress:
         for batch in loader:
-            output = net(batch['lq'].to(device, non_blocking=True))
+            output = net(batch['lq'])
             metas = [meta for chunk in batch['meta'].data for meta in chunk]
             for i, meta in enumerate(metas):
                 gt = tensor2img(batch['gt'][i]) if 'gt' in batch else None
@@ -58,14 +54,17 @@ def restore(model, loader, ema: bool = False) -> Iterator[Restored]:
                 progress.update()
 
 
-def measure(model, restored: Restored) -> ImageResult:
-    """Metrics of one image, as the model's `test_cfg` names them (`metrics`, `crop_border`)."""
-    model = model.module if is_module_wrapper(model) else model
-    return ImageResult(
-        Path(restored.lq_path).name, {
-            name: float(model.allowed_metrics[name](restored.hq, restored.gt, model.test_cfg.get('crop_border', 0)))
-            for name in model.test_cfg['metrics']
-        })
+def evaluate(net: Callable, loader, metrics: dict) -> Iterator[tuple[Restored, ImageResult]]:
+    """As `restore`, of pairs, with what each image measures.
+
+    Args:
+        net (Callable): From `facesr.inference.network`.
+        loader (DataLoader): Pairs.
+        metrics (dict[str, Callable]): From `facesr.metrics.build_metrics`.
+    """
+    for image in restore(net, loader):
+        hq, gt = (torch.from_numpy(x[..., ::-1].transpose(2, 0, 1).copy())[None] for x in (image.hq, image.gt))
+        yield image, ImageResult(Path(image.lq_path).name, {name: float(f(hq, gt)) for name, f in metrics.items()})
 
 
 def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: int = 0):
@@ -82,16 +81,16 @@ def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: 
         list[ImageResult] | None: Per image, the average's metrics with `_ema` appended to their names; None
             if it was given up.
     """
-    results = []
-    for image in restore(model, loader):
-        results.append(measure(model, image))
+    results, metrics = [], build_metrics(model.test_cfg)
+    for image, result in evaluate(network(model), loader, metrics):
+        results.append(result)
         if keep is not None and len(keep) < keep_at_most:
             keep.append(image)
         if stop():
             return None
     if hasattr(model, 'generator_ema'):
-        for result, image in zip(results, restore(model, loader, ema=True), strict=True):
-            result.metrics.update({name + EMA_SUFFIX: value for name, value in measure(model, image).metrics.items()})
+        for result, (_, of_ema) in zip(results, evaluate(network(model, ema=True), loader, metrics), strict=True):
+            result.metrics.update({name + EMA_SUFFIX: value for name, value in of_ema.metrics.items()})
             if stop():
                 return None
     return results

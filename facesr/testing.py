@@ -15,6 +15,7 @@ from facesr.datasets.loader import build_eval_loader
 from facesr.errors import UserError
 from facesr.evaluation import bicubic_psnr, mean_metrics, measure, restore
 from facesr.files import write_atomic
+from facesr.inference import network
 from facesr.submission import encode_png, hq_names, submission_zip
 from facesr.training import build_restorer
 
@@ -79,7 +80,7 @@ def run_test(model, loader, save_path=None, zip_file=None) -> Report:
     count, results, baseline = 0, [], []
     with ExitStack() as stack:
         add_to_zip = stack.enter_context(submission_zip(zip_file)) if zip_file else None
-        for image, name in zip(restore(model, loader), names, strict=True):
+        for image, name in zip(restore(network(model), loader), names, strict=True):
             count += 1
             if save_path or zip_file:
                 png = encode_png(image.hq)

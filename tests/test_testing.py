@@ -13,6 +13,7 @@ from facesr.checkpoint import save_checkpoint
 from facesr.datasets.loader import build_eval_loader
 from facesr.errors import UserError
 from facesr.evaluation import bicubic, evaluate_loader, restore
+from facesr.inference import network
 from facesr.submission import hq_names, submission_zip
 from facesr.testing import load_split, run_test
 from facesr.training import build_restorer
@@ -138,7 +139,7 @@ def test_inputs_are_not_overwritten(tiny_config):
 
 def test_restoring_leaves_grad_mode_alone(tiny_config):
     cfg = tiny_config(**SMALL)
-    images = restore(build_restorer(cfg), build_eval_loader(cfg.data, 'test'))
+    images = restore(network(build_restorer(cfg)), build_eval_loader(cfg.data, 'test'))
     next(images)
     assert torch.is_grad_enabled()
 

@@ -9,6 +9,7 @@ from facesr.errors import report_user_errors
 from facesr.evaluation import restore
 from facesr.figures import plot_comparison
 from facesr.files import output_file
+from facesr.inference import network
 from facesr.testing import load_model, load_split
 
 
@@ -28,7 +29,7 @@ def main():
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, 'val')
     model = load_model(cfg, args.checkpoint)
-    plot_comparison(list(islice(restore(model, loader), args.images)), out)
+    plot_comparison(list(islice(restore(network(model), loader), args.images)), out)
     print(f'written: {out}')
 
 

@@ -1,0 +1,57 @@
+"""How images go through a model: which weights, which precision, and the self-ensemble."""
+from collections.abc import Callable
+
+import torch
+from mmcv.parallel import is_module_wrapper
+
+from facesr.precision import amp_dtype
+
+
+def network(model, ema: bool = False, self_ensemble: bool = False, amp=None) -> Callable:
+    """What restores a batch of LQ images: (n, 3, h, w) -> (n, 3, scale h, scale w), RGB in [0, 1], float32.
+
+    Results are not clipped. The model is set to eval mode; batches go to its device.
+
+    Args:
+        model (BasicRestorer): On its device, wrapped or not.
+        ema (bool): Use `FaceRestorer`'s moving average of the generator. Default: False.
+        self_ensemble (bool): Mean over the eight flips and transposes (see `self_ensemble`). Default: False.
+        amp (str | None): Mixed precision, as the config's `amp`. Default: None.
+
+    Raises:
+        UserError: The device cannot compute in `amp`.
+    """
+    model = model.module if is_module_wrapper(model) else model
+    model.eval()
+    device = next(model.parameters()).device
+    net, dtype = model.generator_ema if ema else model.forward_dummy, amp_dtype(amp, device)
+
+    @torch.no_grad()
+    def forward(lq: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            return net(lq).float()
+
+    def restore(lq: torch.Tensor) -> torch.Tensor:
+        lq = lq.to(device, non_blocking=True)
+        return geometric_self_ensemble(forward, lq) if self_ensemble else forward(lq)
+
+    return restore
+
+
+def geometric_self_ensemble(net: Callable, lq: torch.Tensor) -> torch.Tensor:
+    """Mean of a network's outputs over the eight flips and transposes of its input, each undone ("EDSR+").
+
+    Args:
+        net (Callable): (n, c, h, w) -> (n, c, scale h, scale w).
+        lq (Tensor): (n, c, h, w).
+
+    Source: Timofte et al., "Seven ways to improve example-based single image super resolution", CVPR 2016.
+    """
+    total = None
+    for transpose in (False, True):
+        for flips in ((), (-1, ), (-2, ), (-2, -1)):
+            image = (lq.mT if transpose else lq).flip(flips)
+            output = net(image).flip(flips)
+            output = output.mT if transpose else output
+            total = output if total is None else total + output
+    return total / 8
