@@ -32,7 +32,7 @@ def run_demo() -> dict:
         'HQ test images': f'{WORK_DIR}/test_hq',
         'hand-in zip': f'{WORK_DIR}/submission.zip',
         'LQ samples, as drawn': f'{WORK_DIR}/degradation.png',
-        'loss and PSNR curves': f'{WORK_DIR}/curves.png',
+        'loss and PSNR curves': f'{WORK_DIR}/curves',
         'LQ | bicubic | HQ | GT': f'{WORK_DIR}/comparison.png',
     }
     _tool('test.py', CONFIG, best, '--out', made['validation metrics'])

@@ -1,26 +1,46 @@
-"""Draw training loss and validation PSNR against iterations, from the JSON logs of a work dir."""
+"""Draw training loss and validation PSNR against iterations, from the JSON logs of one run or several."""
+from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser
-from facesr.errors import report_user_errors
+from facesr.cli import ArgumentParser, natural_int
+from facesr.errors import UserError, report_user_errors
 from facesr.figures import plot_curves
-from facesr.files import output_file
+from facesr.logs import read_runs
 
 
 def parse_args():
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('work_dir', help='work dir of a run, for example work_dirs/srresnet_ffhq')
-    parser.add_argument('--out', metavar='PNG', help='default: curves.png in the work dir')
+    parser.add_argument('logs', nargs='+', metavar='LOG_OR_WORKDIR',
+                        help='work dir of a run, all of whose logs are joined, or one *.log.json; several are overlaid')
+    parser.add_argument('--out', metavar='DIR',
+                        help="folder for loss.png, loss.svg, psnr.png and psnr.svg (default: the work dir's curves/)")
+    parser.add_argument('--smooth', type=natural_int, metavar='N',
+                        help='iterations that the moving average of the loss spans; 0 for none (default: a 25th of '
+                        'each panel)')
     return parser.parse_args()
+
+
+def out_folder(args) -> Path:
+    if args.out is None and len(args.logs) > 1:
+        raise UserError('several runs: give --out, a folder for their curves')
+    first = Path(args.logs[0])
+    out = Path(args.out or (first if first.is_dir() else first.parent) / 'curves')
+    if out.suffix in ('.png', '.svg') or out.is_file():
+        raise UserError(f'--out {out}: give a folder, for loss.png, loss.svg, psnr.png and psnr.svg')
+    return out
 
 
 @report_user_errors
 def main():
     args = parse_args()
-    out = args.out or f'{args.work_dir.rstrip("/")}/curves.png'
-    plot_curves(args.work_dir, output_file(out, '.png'))
-    print(f'written: {out}')
+    out = out_folder(args)
+    runs = read_runs(args.logs)
+    for run in runs:
+        for note in run.notes():
+            print(note)
+    for path in plot_curves(runs, out, args.smooth):
+        print(f'written: {path}')
 
 
 if __name__ == '__main__':
