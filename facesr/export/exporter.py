@@ -1,0 +1,128 @@
+"""From a checkpoint to a file in another format that was run, compared with it and only then kept."""
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from mmcv import Config
+
+import facesr
+from facesr.checkpoint import load_weights, read_checkpoint
+from facesr.errors import UserError
+from facesr.export.formats import FORMATS, IN, OUT
+from facesr.files import atomic_path, output_file
+from facesr.training import build_restorer
+
+TOLERANCE = 1e-4  # largest difference to the checkpoint's network, of images in [0, 1]
+# What it is compared on: not the batch or the sizes that it was traced with. Multiples of 4, as networks that
+# begin with pixel unshuffle need.
+SHAPES = ((3, 3, 20, 36), (1, 3, 32, 12))
+
+
+class ExportError(UserError):
+    """The network cannot be written in the format, or what was written does not compute the same."""
+
+
+class Exported(NamedTuple):
+    """A written file; `difference` is the largest to the checkpoint, None where nothing could run the file."""
+    path: Path
+    difference: float | None
+    runtime: str
+
+
+def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=False, out=None) -> Exported:
+    """Write a checkpoint's generator in another format.
+
+    The network takes `lq` (n, 3, h, w), RGB in [0, 1], float32, of any n, h and w, and gives `hq` (n, 3,
+    scale h, scale w), not clipped. The file is compared with the checkpoint on random images, on the CPU, before
+    it appears under its name. No other file is ever replaced.
+
+    Args:
+        cfg (Config): From `load_config`.
+        checkpoint (str | Path): The file.
+        kind (str): One of `FORMATS`.
+        ema (bool): Take the moving average of the generator's weights. Default: False.
+        publish (bool): Add the first eight digits of the file's SHA-256 to its name, as MMEditing's
+            `publish_model.py` does. 'pth' always has them. Default: False.
+        out (str | Path | None): The file. Default: beside the checkpoint, named after it, or to publish after
+            the config.
+
+    Raises:
+        UserError: The checkpoint is missing, unsafe or of another model, a library is missing, the file's
+            name is taken or has another suffix, or the exported network differs by more than `TOLERANCE`.
+    """
+    how, publish = FORMATS[kind], publish or kind == 'pth'
+    path = output_file(out, how.suffix) if out else _default_path(cfg, checkpoint, how.suffix, ema, publish)
+    how.require()
+    stored = read_checkpoint(checkpoint)
+    model = build_restorer(cfg).eval()  # on the CPU: a GPU's convolutions may round to TF32
+    load_weights(model, stored, checkpoint, ema)
+    if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
+        raise ExportError(f'{checkpoint}: weights are NaN or infinite; export an earlier checkpoint')
+    images = _random_images()
+    expected = _run(model.generator, images)
+    about = describe(cfg, checkpoint, stored['meta'], model.generator, ema, expected[0].shape[-1] // SHAPES[0][-1])
+    try:
+        data = how.encode(model, about)
+    except RuntimeError as error:  # torch's exporters raise it for what they cannot express
+        raise ExportError(f'{cfg.model.generator.type} cannot be written as {kind}: '
+                          f'{" ".join(str(error).split())}') from error
+    if publish:
+        path = path.with_name(f'{path.stem}-{hashlib.sha256(data).hexdigest()[:8]}{path.suffix}')
+    if path.exists() and path.read_bytes() != data:
+        raise ExportError(f'{path}: is there already and has other content; give another name with --out, or remove it')
+    with atomic_path(path) as temporary:
+        Path(temporary).write_bytes(data)
+        net, runtime = how.load(temporary, model)
+        difference = None if net is None else _difference(_run(net, images), expected)
+        if difference is not None and not difference <= TOLERANCE:
+            raise ExportError(f'{path}: not written, because its output in {runtime} differs by {difference:.2g} from '
+                              f'the checkpoint, which is more than {TOLERANCE:g}; try another version of {runtime}')
+    return Exported(path, difference, runtime)
+
+
+def describe(cfg: Config, checkpoint, meta: dict, generator, ema: bool, scale: int) -> dict:
+    """What a file says about itself: plain strings, the same for the same checkpoint and versions.
+
+    Returns:
+        dict[str, str]: `config`, `generator` (JSON of its config), `weights`, `scale`, `parameters`, `iteration`
+            (if known), `checkpoint_sha256`, `input`, `output`, `color_order`, `value_range` and `made_by`.
+    """
+    about = dict(
+        config=Path(cfg.filename).stem,
+        generator=json.dumps(cfg.model.generator.to_dict(), sort_keys=True),
+        weights='moving average' if ema else 'trained',
+        scale=scale,
+        parameters=sum(parameter.numel() for parameter in generator.parameters()),
+        checkpoint_sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+        input=f'{IN}: float32 (batch, 3, height, width)',
+        output=f'{OUT}: float32 (batch, 3, {scale} x height, {scale} x width), not clipped',
+        color_order='RGB',
+        value_range='0 to 1',
+        made_by=f'facesr {facesr.__version__}, torch {torch.__version__}')
+    if 'iter' in meta:
+        about['iteration'] = meta['iter']
+    return {key: str(value) for key, value in about.items()}
+
+
+def _default_path(cfg: Config, checkpoint, suffix: str, ema: bool, publish: bool) -> Path:
+    name = Path(cfg.filename if publish else checkpoint).stem
+    return Path(checkpoint).with_name(f'{name}{"_ema" if ema else ""}{suffix}')
+
+
+def _random_images() -> list:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(shape, generator=generator) for shape in SHAPES]
+
+
+@torch.no_grad()
+def _run(net, images: list) -> list:
+    return [net(image) for image in images]
+
+
+def _difference(ours: list, theirs: list) -> float:
+    """The largest absolute difference; infinite where shapes differ, nan where a value is."""
+    if [a.shape for a in ours] != [b.shape for b in theirs]:
+        return float('inf')
+    return float(torch.stack([(a - b).abs().max() for a, b in zip(ours, theirs, strict=True)]).max())

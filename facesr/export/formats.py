@@ -1,0 +1,129 @@
+"""The formats: how a network is written in each, and how the file is run again to compare."""
+import importlib
+import inspect
+import io
+import json
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import NamedTuple
+
+import mmcv
+import torch
+
+from facesr.checkpoint import load_weights, read_checkpoint
+from facesr.export.weights import encode_safetensors, load_safetensors, require_library
+
+OPSET = 17  # ONNX Runtime reads it since 1.12 (2022)
+IN, OUT = 'lq', 'hq'
+ABOUT = 'facesr.json'  # the file in a TorchScript archive that has what the network says about itself
+EXAMPLE = (2, 3, 16, 24)  # what a network is traced with
+
+
+class Format(NamedTuple):
+    """One format.
+
+    `encode(model, about)` gives the file's bytes for a restorer on the CPU; `load(path, model)` gives what runs the
+    file, None if nothing can, and the name of what runs it; `libraries` are needed to write it.
+    """
+    suffix: str
+    encode: Callable
+    load: Callable
+    libraries: tuple = ()
+
+    def require(self) -> None:
+        """Raises a `UserError` if a library is missing."""
+        for library in self.libraries:
+            require_library(library)
+
+
+def encode_onnx(model, about: dict) -> bytes:
+    """ONNX with weights inside, free batch and sizes, `about` as `metadata_props`; checked by `onnx.checker`.
+
+    By the exporter that traces: every torch since 2.1 has it, it needs no further package, and it writes RRDBNet in
+    10 s where the newer one (`dynamo=True`) took 35. Traced sizes are no problem: the result is run at others.
+    """
+    onnx = require_library('onnx')
+    scale = about['scale']
+    axes = {0: 'batch', 2: 'height', 3: 'width'}
+    options = dict(dynamo=False) if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
+    buffer = io.BytesIO()
+    with _quiet():
+        torch.onnx.export(
+            model.generator, (torch.rand(EXAMPLE), ), buffer, input_names=[IN], output_names=[OUT],
+            opset_version=OPSET, **options,
+            dynamic_axes={IN: axes, OUT: {0: 'batch', 2: f'{scale}*height', 3: f'{scale}*width'}})
+    graph = onnx.load_model_from_string(buffer.getvalue())
+    onnx.helper.set_model_props(graph, {**about, 'opset': str(OPSET)})
+    onnx.checker.check_model(graph, full_check=True)
+    return graph.SerializeToString()
+
+
+def load_onnx(path, model=None):
+    """What runs an ONNX file in ONNX Runtime on the CPU, if that is installed."""
+    try:
+        runtime = importlib.import_module('onnxruntime')
+    except ImportError:
+        return None, 'ONNX Runtime'
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = runtime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    return (lambda lq: torch.from_numpy(session.run([OUT], {IN: lq.numpy()})[0])), f'ONNX Runtime {runtime.__version__}'
+
+
+def encode_torchscript(model, about: dict) -> bytes:
+    """A traced module for `torch.jit.load`, which needs neither MMEditing nor this project; any batch and size.
+
+    Traced, because MMEditing's RRDBNet cannot be scripted; there is nothing in these networks that a trace
+    would fix to a size.
+    """
+    buffer = io.BytesIO()
+    with _quiet(), torch.no_grad():
+        traced = torch.jit.trace(model.generator, torch.rand(EXAMPLE), check_trace=False)
+        torch.jit.save(traced, buffer, _extra_files={ABOUT: json.dumps(about)})
+    return buffer.getvalue()
+
+
+def load_torchscript(path, model=None):
+    """What runs a TorchScript file."""
+    with _quiet():
+        return torch.jit.load(str(path), map_location='cpu'), f'torch {torch.__version__}'
+
+
+def encode_published(model, about: dict) -> bytes:
+    """A checkpoint with weights alone, as MMEditing's `publish_model.py` makes it: no optimizer, no random states.
+
+    It has one network, so no moving average beside it, and nothing of the machine: no paths, no environment.
+    """
+    iteration = dict(iter=int(about['iteration'])) if 'iteration' in about else {}
+    meta = dict(exp_name=about['config'], mmcv_version=mmcv.__version__, **iteration, facesr=about)
+    buffer = io.BytesIO()
+    torch.save(dict(meta=meta, state_dict=model.state_dict()), buffer)
+    return buffer.getvalue()
+
+
+def load_published(path, model):
+    """What a published checkpoint computes in a model like the one that it was made from."""
+    copy = deepcopy(model)
+    load_weights(copy, read_checkpoint(path), path)
+    return copy.generator, f'torch {torch.__version__}'
+
+
+def _load_safetensors(path, model=None):
+    return load_safetensors(path), f'torch {torch.__version__}'
+
+
+@contextmanager
+def _quiet():
+    """Without torch's warnings that tracing is deprecated and may fix sizes: the result is tried at others."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+
+
+FORMATS = dict(
+    onnx=Format('.onnx', encode_onnx, load_onnx, ('onnx', )),
+    safetensors=Format('.safetensors', encode_safetensors, _load_safetensors, ('safetensors', )),
+    torchscript=Format('.pt', encode_torchscript, load_torchscript),
+    pth=Format('.pth', encode_published, load_published))

@@ -1,0 +1,51 @@
+"""Write a checkpoint's network for other programs: ONNX, safetensors, TorchScript, or a checkpoint to publish.
+
+The network takes lq, RGB in [0, 1], float32, (n, 3, h, w) of any n, h and w, and gives hq, the scale times as large, not
+clipped. The file is run and compared with the checkpoint before it appears; it never replaces another one.
+"""
+import argparse
+
+import _bootstrap  # noqa: F401
+
+from facesr.cli import ArgumentParser, add_config_arguments
+from facesr.config import load_config
+from facesr.errors import report_user_errors
+from facesr.export import FORMATS, OPSET, export_checkpoint
+
+HELP = f'''onnx: opset {OPSET}, one file; safetensors: the generator's weights under its own names;
+torchscript: .pt, for torch.jit.load; pth: a checkpoint without optimizer and random states, always published'''
+
+
+def parse_args():
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_arguments(parser)
+    parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
+    parser.add_argument('--format', choices=FORMATS, help=HELP)
+    parser.add_argument(
+        '--publish', action='store_true', help="add the first 8 digits of the file's SHA-256 to its name, as MMEditing "
+        'does; without --format: --format pth')
+    parser.add_argument('--ema', action='store_true', help="take the moving average of the generator's weights")
+    parser.add_argument(
+        '--out', metavar='FILE', help='default: beside the checkpoint, with its name; published, with the name of '
+        'CONFIG')
+    args = parser.parse_args()
+    if not args.format and not args.publish:
+        parser.error(f'give --format ({", ".join(FORMATS)}) or --publish')
+    return args
+
+
+@report_user_errors
+def main():
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    done = export_checkpoint(cfg, args.checkpoint, args.format or 'pth', args.ema, args.publish, args.out)
+    opset = f', opset {OPSET}' if done.path.suffix == '.onnx' else ''
+    if done.difference is None:
+        check = f'not compared with the checkpoint: pip install {done.runtime.lower().replace(" ", "")}'
+    else:
+        check = f'differs from the checkpoint by at most {done.difference:.2g} in {done.runtime}'
+    print(f'written: {done.path} ({done.path.stat().st_size / 2**20:.2f} MiB{opset}; {check})')
+
+
+if __name__ == '__main__':
+    main()
