@@ -97,7 +97,7 @@ def read_checkpoint(path, map_location='cpu') -> dict:
     """Read a checkpoint; only tensors and plain values are accepted (`weights_only`).
 
     Args:
-        path (str | Path): A file of ours, of MMEditing's, or a bare state dict.
+        path (str | Path): A file of ours, of MMEditing's, a bare state dict, or a generator's weights as .safetensors.
         map_location (str | torch.device): As for `torch.load`.
 
     Returns:
@@ -111,6 +111,8 @@ def read_checkpoint(path, map_location='cpu') -> dict:
         raise CheckpointError(f'{path}: is a folder; give a checkpoint{_checkpoints_in(path)}')
     if not path.is_file():
         raise CheckpointError(f'{path}: no such checkpoint{_checkpoints_in(path.parent)}')
+    if path.suffix.lower() == '.safetensors':
+        return _read_generator(path, map_location)
     try:
         with _numpy_scalars_allowed():
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
@@ -171,6 +173,13 @@ def _with_matching_ema(theirs: dict, ours: dict, path, take_ema: bool) -> dict:
     if any(name.startswith(EMA) for name in ours):
         theirs.update({EMA + name: value for name, value in (average or generator).items()})
     return theirs
+
+
+def _read_generator(path: Path, map_location) -> dict:
+    from facesr.export.weights import read_safetensors  # which imports this module
+    weights, about = read_safetensors(path)
+    origin = dict(exp_name=about['config']) if 'config' in about else {}
+    return dict(meta=origin, state_dict={GENERATOR + name: value.to(map_location) for name, value in weights.items()})
 
 
 def _normalised(checkpoint, path) -> dict:
