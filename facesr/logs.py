@@ -1,4 +1,4 @@
-"""Training logs: the `*.log.json` of MMEditing 0.14 and later, of the mmcv hooks it uses, and of this project."""
+"""Training logs: this project's `*.log.json`, MMEditing 0.x's, and the `scalars.json` of 1.x (MMEngine)."""
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from facesr.errors import UserError
 
 LOG_SUFFIX = '.log.json'
+MMENGINE_LOGS = '*/vis_data/scalars.json'  # below a work dir
 RESTART_RISE = 1.5  # from one record to the next; warm-ups and cyclic rates rise more slowly once they have fallen
 
 
@@ -31,7 +32,7 @@ class Run:
 
     def notes(self) -> list:
         """What a tool should tell about the files, a line each."""
-        return [f'{count} broken line{"s" * (count > 1)} skipped in {path}' for path, count in self.broken.items()]
+        return [f'{_broken(count)} skipped in {path}' for path, count in self.broken.items()]
 
     def series(self, mode: str, *keys: str) -> tuple:
         """Iterations and values of the first of `keys` that a record has as a number.
@@ -59,17 +60,17 @@ def read_runs(paths) -> list:
     """Read runs from work dirs and logs.
 
     Lines that cannot be read (a kill or a full disk cuts them off) are skipped and counted. A validation
-    record's `iter` is the training iteration in logs of MMEditing and of this project, but the number of
-    batches validated in logs of mmcv's `EvalHook`: where it does not lie between the training records before
-    and after, it and all others of that file are placed at the training record before them, and those that
-    have none are left out.
+    record's `iter` is the training iteration in logs of MMEditing 0.x and of this project, but the number of
+    batches validated in logs of mmcv's own `EvalHook`, and can be the epoch in MMEngine's. It is taken for
+    such if it is the same throughout a file and does not lie between the training records before and after;
+    then validations are placed at the training record before them, and left out if there is none.
 
     Args:
         paths (list[str | Path]): Work dirs, of which all logs are joined in the order of their names (that is of
-            time), or `*.log.json` files. Where logs overlap, the later one counts.
+            time), or JSON logs. Where logs overlap, the later one counts.
 
     Returns:
-        list[Run]: One per path.
+        list[Run]: One per path; a path given twice counts once.
 
     Raises:
         UserError: A path is missing or no JSON log, or there are no training records in it.
@@ -90,14 +91,14 @@ def _read_run(path: Path) -> Run:
         part, run.broken[str(log)] = _read_log(log)
         if not any(part.values()):
             continue
-        if run.train or any(records.values()):
+        if any(records.values()):
             run.resumes.append(min(r['iter'] for r in (part['train'] or part['val'])))
         for mode, found in part.items():
             _replace(records[mode], found)
     if not records['train']:
         broken = sum(run.broken.values())
-        raise UserError(f'{path}: no training records' + f', but {broken} lines that are not JSON' * (broken > 0)
-                        + '; give the work dir of a run or its *.log.json')
+        found = f'no training records, but {_broken(broken)}' if broken else 'no training records'
+        raise UserError(f'{path}: {found}; give the work dir of a run or its *{LOG_SUFFIX}')
     run.train, run.val = ([by_iter[i] for i in sorted(by_iter)] for by_iter in records.values())
     run.broken = {log: count for log, count in run.broken.items() if count}
     run.restarts = _restarts(sorted(run.train + run.val, key=lambda record: record['iter']))
@@ -106,6 +107,8 @@ def _read_run(path: Path) -> Run:
 
 def _name(path: Path) -> str:
     path = path.resolve()
+    if path.match(MMENGINE_LOGS):
+        return path.parents[2].name
     if not path.name.endswith(LOG_SUFFIX):
         return path.name
     stem = path.name.removesuffix(LOG_SUFFIX)
@@ -114,7 +117,7 @@ def _name(path: Path) -> str:
 
 def _log_files(path: Path) -> list:
     if path.is_dir():
-        logs = sorted(path.glob(f'*{LOG_SUFFIX}'))
+        logs = sorted(path.glob(f'*{LOG_SUFFIX}')) or sorted(path.glob(MMENGINE_LOGS))
         if not logs:
             raise UserError(f'{path}: no *{LOG_SUFFIX} in it; give the work dir of a run')
         return logs
@@ -130,17 +133,30 @@ def _read_log(path: Path) -> tuple:
     records, broken = [], 0
     with open(path, encoding='utf-8', errors='replace') as file:
         for line in file:
+            if not line.strip():
+                continue
             try:
-                record = json.loads(line) if line.strip() else {}
-                wanted = record.get('mode') in ('train', 'val')
-                if wanted and not (isinstance(record['iter'], int) and 0 <= record['iter'] < 2**53):
-                    raise ValueError
-            except (ValueError, KeyError, AttributeError, RecursionError):
+                record = _parse(line)
+            except (ValueError, KeyError, TypeError, RecursionError):
                 broken += 1
                 continue
-            if wanted:
+            if record:
                 records.append(record)
     return _place_validations(records), broken
+
+
+def _parse(line: str) -> dict | None:
+    """A record with `mode` and `iter`, or None for a line that is something else (the environment, say)."""
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise TypeError
+    if 'mode' not in record and 'step' in record:  # MMEngine's
+        record.update(mode='train' if 'lr' in record else 'val', iter=record['step'])
+    if record.get('mode') not in ('train', 'val'):
+        return None
+    if type(record['iter']) is not int or not 0 <= record['iter'] < 2**53:
+        raise ValueError
+    return record
 
 
 def _place_validations(records: list) -> dict:
@@ -151,7 +167,7 @@ def _place_validations(records: list) -> dict:
             count += 1
         else:
             around.append((record, train[count - 1] if count else None, train[count] if count < len(train) else None))
-    if all(_in_order(*records) for records in around):
+    if len({record['iter'] for record, _, _ in around}) > 1 or all(_in_order(*records) for records in around):
         return {'train': train, 'val': [record for record, _, _ in around]}
     placed = [dict(record, iter=before['iter'], lr=None) for record, before, _ in around if before]
     return {'train': train, 'val': placed}
@@ -196,4 +212,8 @@ def _rate(lr) -> float | None:
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, float) or type(value) is int and abs(value) < 2**1023
+
+
+def _broken(count: int) -> str:
+    return f'{count} broken line{"s" * (count > 1)}'

@@ -1,5 +1,6 @@
 """JSON logs of runs."""
 import json
+import math
 
 import pytest
 
@@ -8,24 +9,113 @@ from facesr.logs import read_runs
 
 
 def write_log(path, *records):
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(''.join(f'{record if isinstance(record, str) else json.dumps(record)}\n' for record in records))
     return path
 
 
 def train(i, loss=.1, **more):
-    return dict(mode='train', iter=i, loss=loss, **more)
+    return dict(mode='train', epoch=1, iter=i, loss=loss, **more)
 
 
-def test_resumed_logs_are_joined(tmp_path):
-    write_log(tmp_path / '1.log.json', dict(env_info=''), train(1, .5), train(2, .4), '{"mode": "tra')
-    write_log(tmp_path / '2.log.json', dict(env_info=''), train(2, .3), dict(mode='val', iter=2, PSNR=27.5))
-    run, = read_runs([tmp_path])
-    assert run.series('train', 'loss') == ([1, 2], [.5, .3])
-    assert run.series('val', 'PSNR') == ([2], [27.5])
-    assert run.resumes == [2] and run.name == tmp_path.name
-    assert run.notes() == [f'1 broken line skipped in {tmp_path}/1.log.json']
+def val(i, psnr, **more):
+    return dict(mode='val', epoch=1, iter=i, PSNR=psnr, **more)
 
 
-def test_a_folder_without_logs_is_named(tmp_path):
-    with pytest.raises(UserError, match='no .*log.json in it'):
-        read_runs([tmp_path])
+def read(*paths):
+    runs = read_runs(paths)
+    return runs[0] if len(runs) == 1 else runs
+
+
+def test_resumed_logs_are_joined_and_later_ones_count(tmp_path):
+    write_log(tmp_path / '1.log.json', dict(env_info=''), *(train(i, .5) for i in range(10, 60, 10)), val(50, 20.))
+    write_log(tmp_path / '2.log.json', dict(env_info=''))  # stopped before its first record
+    write_log(tmp_path / '3.log.json', dict(env_info=''), *(train(i, .4) for i in range(35, 60, 5)), val(55, 21.))
+    run = read(tmp_path)
+    assert run.series('train', 'loss') == ([10, 20, 30, 35, 40, 45, 50, 55], [.5] * 3 + [.4] * 5)
+    assert run.series('val', 'PSNR') == ([50, 55], [20., 21.])
+    assert run.resumes == [35] and run.name == tmp_path.name and run.notes() == []
+
+
+def test_broken_lines_are_skipped_and_counted(tmp_path):
+    broken = ['{"mode": "tra', '[1, 2]', '7', '\0\0\0', '{"mode": "train", "loss": 1}', '[' * 100_000,
+              '{"mode": "train", "iter": "5"}', '{"mode": "val", "iter": -5}', '{"mode": "train", "iter": true}']
+    log = write_log(tmp_path / 'a.log.json', '', train(1, .5), *broken, train(2, .4), '{"other": 1}')
+    with open(log, 'ab') as file:
+        file.write(b'\xff\xfe{"mode"')
+    run = read(log)
+    assert run.series('train', 'loss') == ([1, 2], [.5, .4])
+    assert run.notes() == [f'{len(broken) + 1} broken lines skipped in {log}'] and run.name == 'a'
+    write_log(log, train(1), '{')
+    assert read(log).notes() == [f'1 broken line skipped in {log}']
+
+
+def test_values_that_are_no_numbers_are_passed_over(tmp_path):
+    log = write_log(tmp_path / 'a.log.json', train(1, math.nan), train(2, None), val(2, 27.), train(3, 10**400),
+                    val(3, math.inf), train(4, 1), val(4, 27.))
+    run = read(log)
+    assert run.series('train', 'loss')[0] == [1, 4] and run.best() == (2, 27.)
+    assert run.best('SSIM') is None
+
+
+def test_validations_of_mmediting_are_at_their_iterations(tmp_path):
+    """MMEditing 0.x writes no training record in an iteration that it validates; this project writes both."""
+    log = write_log(tmp_path / 'a.log.json', *(val(i, i / 10) if i % 300 == 0 else train(i)
+                                               for i in range(100, 1000, 100)), train(1000), val(1000, 99.))
+    assert read(log).series('val', 'PSNR') == ([300, 600, 900, 1000], [30, 60, 90, 99])
+
+
+@pytest.mark.parametrize('images', [12, 150, 400])
+def test_a_number_of_images_is_not_taken_for_an_iteration(tmp_path, images):
+    log = write_log(tmp_path / 'a.log.json', val(images, 19.), train(100), val(images, 20.), train(200),
+                    val(images, 21.), train(300))
+    assert read(log).series('val', 'PSNR') == ([100, 200], [20, 21])
+    write_log(log, train(100), train(200), val(100, 20.), val(200, 21.))  # in an order of its own, but iterations
+    assert read(log).series('val', 'PSNR') == ([100, 200], [20, 21])
+
+
+def test_a_log_that_a_resumed_run_was_added_to(tmp_path):
+    log = write_log(tmp_path / 'a.log.json', train(100), train(200), val(250, 20.), train(100), val(150, 21.),
+                    train(200), val(250, 22.))
+    assert read(log).series('val', 'PSNR') == ([150, 250], [21, 22])
+
+
+@pytest.mark.parametrize('wrap', [float, lambda rate: dict(generator=rate, discriminator=1.)])
+def test_restarts_are_where_the_rate_jumps_up(tmp_path, wrap):
+    cosine = [1e-7 + 1e-4 * (1 + math.cos(math.pi * (i % 100) / 100)) for i in range(250)]
+    records = [train(i + 1, lr=wrap(rate)) for i, rate in enumerate(cosine)]
+    assert read(write_log(tmp_path / 'cosine.log.json', *records)).restarts == [100, 200]
+    warm_up = [2e-4 * min((i + 1) / 20, 1) * .5**(i // 50) for i in range(150)]
+    records = [train(i + 1, lr=wrap(rate)) for i, rate in enumerate(warm_up)]
+    assert read(write_log(tmp_path / 'steps.log.json', *records)).restarts == []
+
+
+def test_logs_of_mmediting_1(tmp_path):
+    step = [dict(lr=1e-4, loss=.1, iter=i, step=i) for i in (100, 200)]
+    folder = tmp_path / 'run'
+    write_log(folder / '20230101_000000/vis_data/scalars.json', step[0], dict(PSNR=25., time=1., step=100), step[1],
+              dict(PSNR=26., time=1., step=200))
+    for path in (folder, folder / '20230101_000000/vis_data/scalars.json'):
+        run = read(path)
+        assert run.series('train', 'loss')[0] == [100, 200] and run.name == 'run'
+        assert run.series('val', 'PSNR') == ([100, 200], [25, 26])
+
+
+def test_names_tell_runs_apart(tmp_path):
+    logs = [write_log(tmp_path / folder / 'x/20230101_000000.log.json', train(1)) for folder in 'ab']
+    assert read(logs[0]).name == 'x/20230101_000000'
+    assert [run.name for run in read(*logs)] == [str(log) for log in logs]
+    assert [run.name for run in read(*(log.parent for log in logs))] == [str(log.parent) for log in logs]
+    assert read(logs[0], logs[0].parent / '../x' / logs[0].name).train  # one run
+
+
+def test_what_is_no_log_is_named(tmp_path):
+    text, binary, empty = tmp_path / 'a.log', tmp_path / 'b.json', write_log(tmp_path / 'c.log.json', dict(env_info=''))
+    text.write_text('2023-01-01 INFO')
+    binary.write_bytes(bytes(range(256)) * 10)
+    for path, message in ((tmp_path / 'none', 'no such work dir or log'), (tmp_path / 'sub', 'no .*log.json in it'),
+                          (text, 'not a JSON log; give the'), (empty, 'no training records; give'),
+                          (binary, 'no training records, but .* broken lines; give')):
+        (tmp_path / 'sub').mkdir(exist_ok=True)
+        with pytest.raises(UserError, match=f'{path}: {message}'):
+            read_runs([path])
