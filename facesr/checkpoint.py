@@ -14,12 +14,12 @@ from pathlib import Path
 import mmcv
 import numpy as np
 import torch
-from mmcv.parallel import is_module_wrapper
 from mmcv.runner.checkpoint import get_state_dict, weights_to_cpu
 from mmcv.utils import digit_version
 
 from facesr.errors import UserError
 from facesr.files import atomic_path, require_space, write_atomic
+from facesr.inference import unwrapped
 
 LATEST = 'latest.pth'
 GENERATOR, EMA = 'generator.', 'generator_ema.'  # what the names of weights start with, as in MMEditing
@@ -43,7 +43,7 @@ def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
         OSError: There is no room for it, or it cannot be written.
         FloatingPointError: A weight is NaN or infinite: such a checkpoint must not replace a good one.
     """
-    model = model.module if is_module_wrapper(model) else model
+    model = unwrapped(model)
     checkpoint = dict(
         meta=dict(meta or {}, mmcv_version=mmcv.__version__),
         state_dict=weights_to_cpu(get_state_dict(model)),
@@ -141,7 +141,7 @@ def load_weights(model, checkpoint: dict, path, ema: bool = False) -> None:
         CheckpointError: There is no moving average to take, or names or shapes differ; the message counts them
             and gives examples.
     """
-    model = model.module if is_module_wrapper(model) else model
+    model = unwrapped(model)
     ours = model.state_dict()
     theirs = _with_matching_ema(checkpoint['state_dict'], ours, path, ema)
     wrong = {

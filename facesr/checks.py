@@ -4,15 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mmcv import Config
-from mmedit.models.restorers import BasicRestorer
 
 from facesr.annotation import read_annotation, read_info
-from facesr.config import train_dataset_cfg, training_recipe
+from facesr.config import batch_size, train_dataset_cfg, training_recipe
 from facesr.datasets.degrade import DEVICE
 from facesr.degradation.device import OPENCV, TORCHVISION
 from facesr.errors import UserError
 from facesr.evaluation import EMA_SUFFIX
 from facesr.files import list_images
+from facesr.metrics import build_metrics
 
 LARGEST = 2**32  # NumPy's seeds end there
 # The keys about how a step is computed, with the values that leave it as MMEditing computes it.
@@ -87,12 +87,9 @@ def check_metrics(cfg: Config) -> None:
     """That validation knows how to compute what `test_cfg.metrics` and `evaluation.save_best` name.
 
     Raises:
-        UserError: A metric is unknown, or `save_best` is not among the metrics.
+        UserError: A metric is unknown or lacks what it needs, or `save_best` is not among the metrics.
     """
-    metrics, known = list((cfg.get('test_cfg') or {}).get('metrics') or []), list(BasicRestorer.allowed_metrics)
-    unknown = [metric for metric in metrics if metric not in known]
-    if unknown or not metrics:
-        raise UserError(f'config key "test_cfg.metrics" is {metrics}: give some of {", ".join(known)}')
+    metrics = list(build_metrics(cfg.get('test_cfg')))
     best = (cfg.get('evaluation') or {}).get('save_best')
     logged = metrics + [name + EMA_SUFFIX for name in metrics if cfg.get('ema') is not None]
     if best is not None and best not in logged:
@@ -150,15 +147,22 @@ def check_training_data(cfg: Config) -> None:
                         f'{small[0].width}x{small[0].height}')
 
 
-def check_pairs(dataset_cfg, cfg: Config) -> None:
-    """The images of a validation or test dataset.
+def check_pairs(split: str, cfg: Config) -> None:
+    """The images of the validation or test dataset ('val' or 'test').
 
     Raises:
         UserError: A folder is missing or empty, an image is unreadable or truncated, an LQ or GT image
-            has no partner of the same name, or their sizes do not differ by the scale.
+            has no partner of the same name, their sizes do not differ by the scale, or LQ images of different
+            sizes are to be one batch.
     """
+    dataset_cfg = cfg.data[split]
     lq_folder = Path(dataset_cfg.lq_folder)
     lq = _decoded_infos(lq_folder, cfg)
+    sizes = {(info.width, info.height): name for name, info in lq.items()}
+    if len(sizes) > 1 and batch_size(cfg, split) > 1:
+        (first, name), (second, other) = list(sizes.items())[:2]
+        raise UserError(f'{lq_folder}: {name} is {first[0]}x{first[1]}, {other} is {second[0]}x{second[1]}: no batch; '
+                        f'use --cfg-options data.{split}_dataloader.samples_per_gpu=1')
     if 'gt_folder' not in dataset_cfg:
         return
     gt_folder, scale = Path(dataset_cfg.gt_folder), dataset_cfg.scale

@@ -4,6 +4,7 @@ import argparse
 from mmcv import DictAction
 
 from facesr.errors import EXIT_USER_ERROR
+from facesr.precision import AMP_MODES
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -47,3 +48,12 @@ def add_config_arguments(parser: ArgumentParser) -> None:
         '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE',
         help='override config keys, for example total_iters=1000 data.train_dataloader.samples_per_gpu=4; '
         'comes after CONFIG')
+
+
+def add_inference_arguments(parser: ArgumentParser) -> None:
+    """--ema, --self-ensemble and --amp, as `facesr.inference.network` takes them."""
+    parser.add_argument('--ema', action='store_true', help="take the moving average of the generator's weights")
+    parser.add_argument('--self-ensemble', action='store_true',
+                        help='mean over eight flips and transposes, in eight times the time; some competitions '
+                        'forbid it')
+    parser.add_argument('--amp', choices=AMP_MODES, help='mixed precision (default: full)')

@@ -212,9 +212,9 @@ def require_recipe(cfg: Config, name: str) -> Recipe:
     return recipe
 
 
-def train_batch_size(cfg: Config) -> int:
-    """Training images that a process takes per iteration."""
-    return cfg.data.get('train_dataloader', {}).get('samples_per_gpu', cfg.data.get('samples_per_gpu', 1))
+def batch_size(cfg: Config, split: str) -> int:
+    """Images of a split ('train', 'val' or 'test') that a process takes at a time."""
+    return cfg.data.get(f'{split}_dataloader', {}).get('samples_per_gpu', cfg.data.get('samples_per_gpu', 1))
 
 
 def _similar_configs(path: Path) -> str:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from mmedit.core import psnr, tensor2img
 from tqdm import tqdm
 
-from facesr.inference import network
-from facesr.metrics import build_metrics
+from facesr.errors import UserError
+from facesr.inference import network, unwrapped
+from facesr.metrics import build_metrics, psnr
 
 EMA_SUFFIX = '_ema'  # of metrics of the weights' moving average
 
@@ -30,6 +30,13 @@ class ImageResult(NamedTuple):
     metrics: dict
 
 
+class Batch(NamedTuple):
+    """Images of a loader: uint8, RGB, (n, 3, h, w), on the host; `gt` is None where there is none."""
+    lq_paths: list
+    lq: torch.Tensor
+    gt: torch.Tensor | None
+
+
 def restore(net: Callable, loader) -> Iterator[Restored]:
     """Run a restorer over a loader, image by image in the loader's order.
 
@@ -38,20 +45,17 @@ def restore(net: Callable, loader) -> Iterator[Restored]:
 
     Args:
         net (Callable): From `facesr.inference.network`.
-        loader (DataLoader): Batches with `lq` (n, 3, h, w) in [0, 1], `meta`, and `gt` if there is one.
+        loader (DataLoader): Batches with `lq` (n, 3, h, w), `meta`, and `gt` if there is one: uint8, or float in
+            [0, 1].
 
     Yields:
         Restored: Per image.
+
+    Raises:
+        UserError: What the network gives is not finite.
     """
-    progress = tqdm(total=len(loader.sampler), desc='restore', unit='image', leave=False, disable=None)
-    with progress:
-        for batch in loader:
-            output = net(batch['lq'])
-            metas = [meta for chunk in batch['meta'].data for meta in chunk]
-            for i, meta in enumerate(metas):
-                gt = tensor2img(batch['gt'][i]) if 'gt' in batch else None
-                yield Restored(meta['lq_path'], tensor2img(output[i]), tensor2img(batch['lq'][i]), gt)
-                progress.update()
+    for batch in read_batches(loader):
+        yield from _as_images(batch, restore_batch(net, batch))
 
 
 def evaluate(net: Callable, loader, metrics: dict) -> Iterator[tuple[Restored, ImageResult]]:
@@ -62,9 +66,44 @@ def evaluate(net: Callable, loader, metrics: dict) -> Iterator[tuple[Restored, I
         loader (DataLoader): Pairs.
         metrics (dict[str, Callable]): From `facesr.metrics.build_metrics`.
     """
-    for image in restore(net, loader):
-        hq, gt = (torch.from_numpy(x[..., ::-1].transpose(2, 0, 1).copy())[None] for x in (image.hq, image.gt))
-        yield image, ImageResult(Path(image.lq_path).name, {name: float(f(hq, gt)) for name, f in metrics.items()})
+    for batch in read_batches(loader):
+        hq = restore_batch(net, batch)
+        yield from zip(_as_images(batch, hq), measure(metrics, batch, hq), strict=True)
+
+
+def read_batches(loader) -> Iterator[Batch]:
+    """A loader's batches, with a progress bar."""
+    with tqdm(total=len(loader.sampler), desc='restore', unit='image', leave=False, disable=None) as progress:
+        for batch in loader:
+            paths = [meta['lq_path'] for chunk in batch['meta'].data for meta in chunk]
+            yield Batch(paths, to_uint8(batch['lq']), to_uint8(batch['gt']) if 'gt' in batch else None)
+            progress.update(len(paths))
+
+
+def restore_batch(net: Callable, batch: Batch) -> torch.Tensor:
+    """HQ images: uint8, RGB, (n, 3, scale h, scale w), on the network's device.
+
+    Raises:
+        UserError: What the network gives is not finite.
+    """
+    output = net(batch.lq.float().div_(255))
+    if not output.sum().isfinite():
+        raise UserError(f'{batch.lq_paths[0]}: the network gives NaN or infinite values; without mixed precision '
+                        '(--amp) it may not')
+    return to_uint8(output)
+
+
+def to_uint8(images: torch.Tensor) -> torch.Tensor:
+    """8-bit images of such in [0, 1], clipped and rounded as MMEditing's `tensor2img`; uint8 stays as it is."""
+    return images if images.dtype == torch.uint8 else images.clamp(0, 1).mul_(255).round_().to(torch.uint8)
+
+
+def measure(metrics: dict, batch: Batch, hq: torch.Tensor) -> list:
+    """An `ImageResult` per image of a batch of pairs, computed where `hq` is."""
+    gt = batch.gt.to(hq.device, non_blocking=True)
+    values = {name: compute(hq, gt).tolist() for name, compute in metrics.items()}
+    return [ImageResult(Path(path).name, {name: values[name][i] for name in metrics})
+            for i, path in enumerate(batch.lq_paths)]
 
 
 def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: int = 0):
@@ -73,7 +112,7 @@ def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: 
     Args:
         model (BasicRestorer): On its device, wrapped or not; set to eval mode here.
         loader (DataLoader): Pairs.
-        stop (Callable[[], bool]): Asked after each image whether to give up.
+        stop (Callable[[], bool]): Asked after each batch whether to give up.
         keep (list | None): The first `keep_at_most` `Restored` are put there.
         keep_at_most (int): Their number. Default: 0.
 
@@ -81,18 +120,20 @@ def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: 
         list[ImageResult] | None: Per image, the average's metrics with `_ema` appended to their names; None
             if it was given up.
     """
+    model = unwrapped(model)
+    net, ema = network(model), network(model, ema=True) if hasattr(model, 'generator_ema') else None
     results, metrics = [], build_metrics(model.test_cfg)
-    for image, result in evaluate(network(model), loader, metrics):
-        results.append(result)
-        if keep is not None and len(keep) < keep_at_most:
-            keep.append(image)
+    for batch in read_batches(loader):
+        hq = restore_batch(net, batch)
+        measured = measure(metrics, batch, hq)
+        if keep is not None:
+            keep.extend(_as_images(batch, hq)[:max(0, keep_at_most - len(keep))])
+        if ema:
+            for result, average in zip(measured, measure(metrics, batch, restore_batch(ema, batch)), strict=True):
+                result.metrics.update({name + EMA_SUFFIX: value for name, value in average.metrics.items()})
+        results += measured
         if stop():
             return None
-    if hasattr(model, 'generator_ema'):
-        for result, (_, of_ema) in zip(results, evaluate(network(model, ema=True), loader, metrics), strict=True):
-            result.metrics.update({name + EMA_SUFFIX: value for name, value in of_ema.metrics.items()})
-            if stop():
-                return None
     return results
 
 
@@ -106,6 +147,20 @@ def bicubic(lq: np.ndarray, scale: int = 4) -> np.ndarray:
     return cv2.resize(lq, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
 
 
-def bicubic_psnr(restored: Restored, crop_border: int = 0) -> float:
-    """PSNR in dB of bicubic upscaling on the same pair."""
-    return float(psnr(bicubic(restored.lq, restored.gt.shape[0] // restored.lq.shape[0]), restored.gt, crop_border))
+def bicubic_psnr(batch: Batch, crop_border: int = 0) -> list:
+    """PSNR in dB of bicubic upscaling of each of a batch's pairs."""
+    scale = batch.gt.shape[-1] // batch.lq.shape[-1]
+    upscaled = np.stack([bicubic(lq, scale) for lq in as_arrays(batch.lq)])
+    upscaled = torch.from_numpy(upscaled[..., ::-1].transpose(0, 3, 1, 2).copy())
+    inside = slice(crop_border, -crop_border or None)
+    return psnr(upscaled[..., inside, inside], batch.gt[..., inside, inside]).tolist()
+
+
+def as_arrays(images: torch.Tensor) -> np.ndarray:
+    """RGB images (n, 3, h, w) as BGR arrays (n, h, w, 3) on the host."""
+    return np.ascontiguousarray(images.cpu().numpy()[:, ::-1].transpose(0, 2, 3, 1))
+
+
+def _as_images(batch: Batch, hq: torch.Tensor) -> list:
+    gt = [None] * len(hq) if batch.gt is None else as_arrays(batch.gt)
+    return list(map(Restored, batch.lq_paths, as_arrays(hq), as_arrays(batch.lq), gt))

@@ -1,6 +1,7 @@
 """Files written whole or not at all, and the images in a folder."""
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -99,6 +100,15 @@ def write_atomic(path, data) -> None:
     data = data.encode() if isinstance(data, str) else data
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(data)
+
+
+def file_sha256(path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def list_images(folder) -> list:

@@ -7,6 +7,11 @@ from mmcv.parallel import is_module_wrapper
 from facesr.precision import amp_dtype
 
 
+def unwrapped(model):
+    """The restorer inside MMEditing's or torch's wrapper for devices, if it is in one."""
+    return model.module if is_module_wrapper(model) else model
+
+
 def network(model, ema: bool = False, self_ensemble: bool = False, amp=None) -> Callable:
     """What restores a batch of LQ images: (n, 3, h, w) -> (n, 3, scale h, scale w), RGB in [0, 1], float32.
 
@@ -21,8 +26,7 @@ def network(model, ema: bool = False, self_ensemble: bool = False, amp=None) -> 
     Raises:
         UserError: The device cannot compute in `amp`.
     """
-    model = model.module if is_module_wrapper(model) else model
-    model.eval()
+    model = unwrapped(model).eval()
     device = next(model.parameters()).device
     net, dtype = model.generator_ema if ema else model.forward_dummy, amp_dtype(amp, device)
 

@@ -3,7 +3,7 @@ import sys
 
 import torch
 
-from facesr.config import train_batch_size
+from facesr.config import batch_size
 from facesr.errors import OneRankError, UserError
 
 MIB, GIB = 2**20, 2**30
@@ -51,7 +51,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def advice(cfg, device: torch.device) -> str:
     """Which keys of a config to change against running out of memory, and to what."""
-    batch, steps, patch, tips = train_batch_size(cfg), cfg.get('accumulation_steps', 1), cfg.get('gt_patch_size'), []
+    batch, steps = batch_size(cfg, 'train'), cfg.get('accumulation_steps', 1)
+    patch, tips = cfg.get('gt_patch_size'), []
     if steps < batch and cfg.model.type == 'FaceRestorer':
         more = min(batch, 2 * steps)
         tips.append(f'accumulation_steps={more} (the same training, about {more / steps:.2g} times less)')

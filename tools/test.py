@@ -2,10 +2,14 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, add_config_arguments
+from facesr.checks import check_budget
+from facesr.cli import ArgumentParser, add_config_arguments, add_inference_arguments
 from facesr.config import load_config
 from facesr.errors import UserError, report_user_errors
 from facesr.files import output_file
+from facesr.inference import network
+from facesr.metrics import build_metrics
+from facesr.submission import write_record
 from facesr.testing import SPLITS, load_model, load_split, run_test, summary, write_metrics
 
 
@@ -13,11 +17,12 @@ def parse_args():
     parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
-    parser.add_argument('--ema', action='store_true', help="take the moving average of the generator's weights")
+    add_inference_arguments(parser)
     parser.add_argument('--split', choices=SPLITS, default='val', help='val has GT, test has none (default: val)')
     parser.add_argument(
         '--save-path', metavar='DIR', help='write (or replace) the HQ images there, as PNGs named like the LQ')
-    parser.add_argument('--zip', metavar='FILE', help='write (or replace) the hand-in zip: the HQ images alone')
+    parser.add_argument('--zip', metavar='FILE', help='write (or replace) the hand-in zip, the HQ images alone, verify '
+                        'it, and write submission.json beside it: what it was made of')
     parser.add_argument('--out', metavar='FILE', help='write (or replace) mean and per-image metrics, as JSON (val)')
     return parser.parse_args()
 
@@ -35,14 +40,27 @@ def main():
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, args.split)
     model = load_model(cfg, args.checkpoint, args.ema)
+    if args.zip:
+        parameters = check_budget(model.generator, cfg)
+    how = dict(self_ensemble=args.self_ensemble, amp=args.amp)
+    net = network(model, **how)
     print(f'{args.split}: {len(loader.dataset)} images on {next(model.parameters()).device}')
 
-    report = run_test(model, loader, args.save_path, args.zip)
+    metrics, border = (build_metrics(cfg.test_cfg), cfg.test_cfg.get('crop_border', 0)) if args.split == 'val' \
+        else (None, 0)
+    report = run_test(net, loader, metrics, args.save_path, args.zip, border)
     if report.results:
-        print(summary(report))
+        print(summary(report, border))
+    about = dict(config=args.config, cfg_options=args.cfg_options or {}, split=args.split, ema=args.ema, **how)
     if args.out:
-        write_metrics(args.out, report, config=args.config, checkpoint=args.checkpoint, ema=args.ema, split=args.split)
-    for path in filter(None, (args.save_path, args.zip, args.out)):
+        write_metrics(args.out, report, checkpoint=args.checkpoint, **about)
+    written = [args.save_path, args.zip, args.out]
+    if args.zip:
+        print(f'verified: {report.images} RGB PNGs named like the LQ images, '
+              f'{", ".join(sorted({f"{width}x{height}" for height, width in report.sizes.values()}))}, nothing else')
+        written.append(write_record(args.zip, args.checkpoint, **about, images=report.images, parameters=parameters,
+                                    budget=cfg.get('budget')))
+    for path in filter(None, written):
         print(f'written: {path}')
 
 

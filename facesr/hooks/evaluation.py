@@ -9,9 +9,10 @@ from facesr import distributed
 from facesr.checkpoint import numbered_checkpoints
 from facesr.datasets.stream import is_worker_death
 from facesr.errors import UserError
-from facesr.evaluation import evaluate_loader, mean_metrics
+from facesr.evaluation import EMA_SUFFIX, evaluate_loader, mean_metrics
 from facesr.log_buffer import LazyLogBuffer
 from facesr.memory import OutOfMemory, is_out_of_memory
+from facesr.metrics import METRICS
 from facesr.runner import FAIL, GO_ON, STOP, VALIDATION_DUE
 
 EXAMPLES = 3
@@ -31,14 +32,16 @@ class SREvalHook(EvalHook):
         dataloader (DataLoader): Validation pairs, read in order (`build_eval_loader`).
         interval (int): Iterations between validations.
         save_best (str | None): Metric whose best checkpoint is kept as `best_<metric>_iter_<n>.pth`.
-        rule (str): 'greater' if more is better (PSNR, SSIM), else 'less'. Default: 'greater'.
+        rule (str | None): 'greater' or 'less' is better; None for what it is of this metric. Default: None.
         start (int | None): Iteration of the first validation; None for `interval`. Default: None.
 
     Attributes:
         examples (list[Restored]): A few images of the last validation, always the same ones.
     """
 
-    def __init__(self, dataloader, interval, save_best='PSNR', rule='greater', start=None):
+    def __init__(self, dataloader, interval, save_best='PSNR', rule=None, start=None):
+        if rule is None and save_best:
+            rule = METRICS[save_best.removesuffix(EMA_SUFFIX)].rule
         super().__init__(
             dataloader, start=start, interval=interval, by_epoch=False, save_best=save_best, rule=rule,
             test_fn=evaluate_loader)
@@ -85,7 +88,7 @@ class SREvalHook(EvalHook):
         try:
             results = self.test_fn(runner.model, self.dataloader, stop=lambda: runner.stop_requested,
                                    keep=self.examples, keep_at_most=EXAMPLES)
-        except (RuntimeError, OSError, EOFError, cv2.error) as error:
+        except (UserError, RuntimeError, OSError, EOFError, cv2.error) as error:
             # A scheduler's signal reaches the workers too: then their death is no failure.
             if not (runner.stop_requested and is_worker_death(error)):
                 problem = self._as_user_error(error)
@@ -96,6 +99,8 @@ class SREvalHook(EvalHook):
 
     @staticmethod
     def _as_user_error(error: Exception) -> UserError:
+        if isinstance(error, UserError):
+            return error
         reason = ' '.join(str(error).split()) or type(error).__name__
         if is_out_of_memory(error):
             return OutOfMemory(f'out of memory in validation ({reason}); use data.val_dataloader.samples_per_gpu=1')

@@ -116,7 +116,9 @@ class FaceRestorer(BasicRestorer):
             results=dict(lq=lq, gt=gt, output=output.detach()))
 
     def forward_test(self, lq, gt=None, **kwargs):
-        """As `BasicRestorer.forward_test`, but without GT the metrics are left out instead of refused."""
+        """As `BasicRestorer.forward_test`, but takes 8-bit images too, and without GT the metrics are left out."""
+        lq, gt = (images.float() / 255 if images is not None and images.dtype == torch.uint8 else images
+                  for images in (lq, gt))
         if gt is not None:
             return super().forward_test(lq, gt, **kwargs)
         with self._without_metrics():

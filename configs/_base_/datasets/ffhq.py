@@ -57,17 +57,15 @@ train_pipeline = [
     dict(type='ImageToTensor', keys=['lq', 'gt'], to_float32=False),  # 8-bit GT become [0, 1] on the device
     dict(type='Collect', keys=['lq', 'gt'], meta_keys=['gt_path']),
 ]
-val_pipeline = [
+val_pipeline = [  # 8-bit images throughout: [0, 1] is for the network alone
     dict(type='LoadImageFromFile', io_backend='disk', key='lq', flag='color', channel_order='rgb'),
     dict(type='LoadImageFromFile', io_backend='disk', key='gt', flag='color', channel_order='rgb'),
-    dict(type='RescaleToZeroOne', keys=['lq', 'gt']),
-    dict(type='ImageToTensor', keys=['lq', 'gt']),
+    dict(type='ImageToTensor', keys=['lq', 'gt'], to_float32=False),
     dict(type='Collect', keys=['lq', 'gt'], meta_keys=['lq_path', 'gt_path']),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile', io_backend='disk', key='lq', flag='color', channel_order='rgb'),
-    dict(type='RescaleToZeroOne', keys=['lq']),
-    dict(type='ImageToTensor', keys=['lq']),
+    dict(type='ImageToTensor', keys=['lq'], to_float32=False),
     dict(type='Collect', keys=['lq'], meta_keys=['lq_path']),
 ]
 
