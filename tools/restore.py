@@ -1,0 +1,71 @@
+"""Restore any images: files or folders of PNG, JPEG and whatever else Pillow opens, of any size, as PNGs."""
+import sys
+
+import _bootstrap  # noqa: F401
+
+from facesr.cli import ArgumentParser, ConfigOptions, add_inference_arguments, natural_int
+from facesr.config import load_config
+from facesr.errors import UserError, report_user_errors
+from facesr.faces import build_face_finder
+from facesr.inference import network
+from facesr.restoration import TILE, Restorer, find_images, plan, restore_photos
+from facesr.testing import load_model
+
+
+def parse_args():
+    parser = ArgumentParser(
+        description=__doc__,
+        epilog='PNGs are named like their inputs. Earlier ones of this tool are replaced, nothing else is. Grey images '
+        'stay grey; transparency (upscaled bicubically) and ICC profiles are kept; EXIF rotation is carried out, other '
+        'EXIF data are not copied; deeper colours become 8 bits.')
+    parser.add_argument('config', help='config file, for example configs/srresnet_ffhq.py')
+    parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
+    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='an image, or a folder of them')
+    parser.add_argument('--out', metavar='DIR', required=True, help='folder for the PNGs')
+    parser.add_argument('--skip-existing', action='store_true',
+                        help='leave images alone whose PNG is there, for example to go on after an interruption')
+    parser.add_argument('--tile', type=natural_int, default=TILE, metavar='N',
+                        help='restore larger images in tiles of this side, in pixels of the input; smaller ones take '
+                        'less memory; 0: never (default: %(default)s)')
+    parser.add_argument('--overlap', type=natural_int, metavar='N',
+                        help='pixels of the input around a tile that are computed and cut off (default: measured, so '
+                        'that seams are below 1/255)')
+    parser.add_argument('--crop-faces', action='store_true',
+                        help='find the faces with facexlib, align each as in FFHQ and restore it to NAME_face0.png ...')
+    parser.add_argument('--face-weights', metavar='FILE',
+                        help="weights of facexlib's face detector (default: those in facexlib's folder)")
+    add_inference_arguments(parser)
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE',
+                        help='override config keys; comes last')
+    return parser.parse_intermixed_args()
+
+
+@report_user_errors
+def main():
+    args = parse_args()
+    if args.face_weights and not args.crop_faces:
+        raise UserError('--face-weights: goes with --crop-faces')
+    if args.skip_existing and args.crop_faces:
+        raise UserError('--skip-existing: with --crop-faces it is not known which faces are missing; leave it out')
+    images, others = find_images(args.inputs)
+    jobs = plan(images, args.out, args.crop_faces, args.skip_existing)
+    model = load_model(load_config(args.config, args.cfg_options), args.checkpoint, args.ema)
+    device = next(model.parameters()).device
+    finder = build_face_finder(args.face_weights, device) if args.crop_faces else None
+    net = network(model, self_ensemble=args.self_ensemble, amp=args.amp)
+    print(f'{len(jobs)} images on {device}' + (f'; {len(images) - len(jobs)} were there' if args.skip_existing else '')
+          + (f'; other files in the folders: {others}' if others else ''))
+
+    outcome = restore_photos(jobs, Restorer(net, args.tile, args.overlap, measured=network(model)), finder)
+    for note, count in outcome.notes.items():
+        print(f'{count} of the images: {note}')
+    print(f'written: {outcome.written} PNGs in {args.out}')
+    if outcome.failures:
+        for failure in outcome.failures[:-1]:
+            print(f'not restored: {failure}', file=sys.stderr)
+        more = f' ({len(outcome.failures)} of {len(jobs)} images were not restored)' if len(jobs) > 1 else ''
+        raise UserError(f'{outcome.failures[-1]}{more}')
+
+
+if __name__ == '__main__':
+    main()
