@@ -1,13 +1,13 @@
-"""Draw LQ | bicubic | HQ | GT rows of the first validation pairs, with their PSNR."""
-from itertools import islice
+"""Draw LQ | bicubic | HQ | GT with an enlarged part and PSNR: the best, the median and the worst validation image."""
+from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, add_config_arguments, positive_int
+from facesr.cli import ArgumentParser, add_config_arguments, add_inference_arguments, natural_int
 from facesr.config import load_config
 from facesr.errors import report_user_errors
-from facesr.evaluation import restore
 from facesr.figures import plot_comparison
+from facesr.figures.rows import best_median_worst, named
 from facesr.files import output_file
 from facesr.inference import network
 from facesr.testing import load_model, load_split
@@ -17,9 +17,21 @@ def parse_args():
     parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
-    parser.add_argument('--images', type=positive_int, metavar='N', default=3, help='how many rows (default: 3)')
+    add_inference_arguments(parser)
+    parser.add_argument('--images', nargs='+', metavar='NAME',
+                        help='show these, for example 00003.png 00007.png, and restore no others')
+    parser.add_argument('--crop', nargs=3, type=natural_int, metavar=('X', 'Y', 'SIZE'),
+                        help='the square to enlarge, in GT pixels: left, top, side (default: where there is most '
+                        "detail in each image's middle)")
     parser.add_argument('--out', metavar='PNG', required=True, help='the picture')
     return parser.parse_args()
+
+
+def title(args, rows) -> str:
+    how = dict(ema='moving average', self_ensemble='self-ensemble', amp=args.amp)
+    used = ', '.join(text for name, text in how.items() if getattr(args, name))
+    return (f'{args.config}, {Path(args.checkpoint).name}{f" ({used})" if used else ""}: mean PSNR of {rows.images} '
+            f'image{"s" * (rows.images > 1)} {rows.mean:.2f} dB, bicubic {rows.bicubic_mean:.2f} dB')
 
 
 @report_user_errors
@@ -28,8 +40,13 @@ def main():
     out = output_file(args.out, '.png')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, 'val')
-    model = load_model(cfg, args.checkpoint)
-    plot_comparison(list(islice(restore(network(model), loader), args.images)), out)
+    model = load_model(cfg, args.checkpoint, args.ema)
+    net, border = network(model, self_ensemble=args.self_ensemble, amp=args.amp), cfg.test_cfg.get('crop_border', 0)
+    rows = named(net, loader, args.images, border) if args.images else best_median_worst(net, loader, border)
+    plot_comparison(rows.rows, title(args, rows), out, args.crop)
+    for row in rows.rows:
+        print(f'{row.label}: {row.psnr:.4f} dB, bicubic {row.bicubic_psnr:.4f} dB')
+    print(f'mean of {rows.images}: {rows.mean:.4f} dB, bicubic {rows.bicubic_mean:.4f} dB')
     print(f'written: {out}')
 
 

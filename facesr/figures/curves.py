@@ -87,7 +87,7 @@ def _loss_figure(runs, smooth) -> Figure:
     for axes, (low, high) in panels:
         span = _span(curves, low, high) if smooth is None else smooth
         notes = [f'line: mean over {span:,} iterations'] * (span > 0) + _cut_off(axes, curves, low, high)
-        axes.set_title('; '.join([axes.get_title(), *notes]).removeprefix('; '), fontsize=10)
+        axes.set_title('; '.join([axes.get_title(), *notes]).removeprefix('; '), fontsize=9)
         for run, (x, y), style in zip(runs, curves, _styles(), strict=False):
             inside = (x > low) & (x <= high)
             axes.plot(x[inside], y[inside], color=style['color'], alpha=0.3 if span else 1, linewidth=0.8)
@@ -115,7 +115,7 @@ def _psnr_figure(runs) -> Figure:
             _mark_best(panels, run.best(key), style)
             handles.append((_line(style, marker=look['marker'], markersize=5), _psnr_label(run, key)))
     for axes, _ in panels:
-        if not axes.lines:
+        if not any(len(line.get_xdata()) for line in axes.lines):
             axes.set_yticks([])
             axes.text(0.5, 0.5, 'no PSNR was logged', ha='center', va='center', transform=axes.transAxes)
     _finish(figure, panels, runs, handles)
@@ -135,7 +135,7 @@ def _panels(runs, label: str) -> tuple:
     for axes, (title, (low, high)) in zip(grid, ranges.items(), strict=True):
         margin = max(0.03 * (high - low), 0.5)
         axes.set(xlabel='iteration', xlim=(low - margin, high + margin))
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=9)
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
