@@ -113,7 +113,10 @@ def submission_zip(path, sizes: dict):
                 archive.writestr(info, data)
 
             yield add
-        verify_zip(temporary, list(sizes), sizes)
+        try:
+            verify_zip(temporary, sizes, sizes)
+        except UserError as error:
+            raise UserError(str(error).replace(temporary, str(path))) from error
 
 
 def write_record(zip_file, checkpoint, **about) -> Path:

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import time
 import zipfile
 
 import cv2
@@ -9,12 +11,13 @@ from mmcv.parallel import MMDataParallel
 from mmedit.apis import single_gpu_test
 from mmedit.core import psnr
 
+from facesr import submission
 from facesr.checkpoint import save_checkpoint
 from facesr.datasets.loader import build_eval_loader
 from facesr.errors import UserError
 from facesr.evaluation import bicubic, evaluate_loader, restore
 from facesr.inference import network
-from facesr.submission import hq_names, submission_zip
+from facesr.submission import HQWriter, encode_png, hq_names, submission_zip
 from facesr.testing import load_split, run_test
 from facesr.training import build_restorer
 
@@ -67,9 +70,18 @@ def test_test_split_needs_no_gt_and_zips(run_tool, checkpoint, tiny_root, tmp_pa
         image = cv2.imdecode(np.frombuffer(content.read('00001.png'), np.uint8), cv2.IMREAD_UNCHANGED)
         assert image.shape == (64, 64, 3) and image.dtype == np.uint8
         assert content.read('00000.png') == (saved / '00000.png').read_bytes()
+    assert 'verified: 2 RGB PNGs named like the LQ images, 64x64, nothing else' in done.stdout
+    record = json.loads((tmp_path / 'submission.json').read_text())
+    assert record['zip'] == 'hand_in.zip' and record['images'] == 2 and record['split'] == 'test'
+    assert record['zip_sha256'] == hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert record['checkpoint_sha256'] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert record['parameters'] < record['budget'] == 1821085 and record['cfg_options'] == SMALL
+    assert record['versions']['torch'] == torch.__version__ and record['date'] > '2026'
     first = archive.read_bytes()
-    assert run_tool(*command).returncode == 0
-    assert archive.read_bytes() == first  # the same images, the same zip
+    done = run_tool(*command, '--self-ensemble', '--amp', 'bf16')
+    assert done.returncode == 0 and archive.read_bytes() != first
+    record = json.loads((tmp_path / 'submission.json').read_text())
+    assert record['self_ensemble'] is True and record['amp'] == 'bf16' and record['ema'] is False
 
 
 def test_wrong_calls_are_one_line(refused, checkpoint, tiny_root, tmp_path):
@@ -134,7 +146,7 @@ def test_damage_in_the_middle_of_an_image_is_named(tiny_config, tmp_path):
 def test_inputs_are_not_overwritten(tiny_config):
     cfg = tiny_config(**SMALL)
     with pytest.raises(UserError, match='is the folder of the LQ images'):
-        run_test(build_restorer(cfg), load_split(cfg, 'test'), save_path=cfg.data.test.lq_folder)
+        run_test(network(build_restorer(cfg)), load_split(cfg, 'test'), save_path=cfg.data.test.lq_folder)
 
 
 def test_restoring_leaves_grad_mode_alone(tiny_config):
@@ -156,6 +168,70 @@ def test_a_broken_zip_never_appears(tmp_path):
         add('a.png', b'data')
         raise RuntimeError
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('sizes, message', [
+    ({'a.png': (4, 5)}, '4x4'), ({'a.png': (4, 4), 'b.png': (4, 4)}, 'b.png'), ({}, 'a.png')])
+def test_a_zip_that_is_not_what_it_should_be_never_appears(sizes, message, tmp_path):
+    path = tmp_path / 'a.zip'
+    with pytest.raises(UserError, match=f'{path}.*{message}') as raised, submission_zip(path, sizes) as add:
+        add('a.png', encode_png(np.zeros((4, 4, 3), np.uint8)))
+    assert '.tmp' not in str(raised.value) and not list(tmp_path.iterdir())
+
+
+def test_the_same_images_are_the_same_zip(tiny_config, tmp_path):
+    torch.manual_seed(0)
+    cfg = tiny_config(**SMALL)
+    net = network(build_restorer(cfg))
+    for name in ('a.zip', 'b.zip'):
+        run_test(net, load_split(cfg, 'test'), zip_file=tmp_path / name)
+    assert (tmp_path / 'a.zip').read_bytes() == (tmp_path / 'b.zip').read_bytes()
+
+
+def test_images_are_written_in_order_however_long_they_take(tmp_path, monkeypatch):
+    encode = submission.encode_png
+
+    def slow(image):
+        time.sleep(image[0, 0, 0] / 1000)
+        return encode(image)
+
+    monkeypatch.setattr(submission, 'encode_png', slow)
+    names = [f'{i}.png' for i in range(12)]
+    with submission_zip(tmp_path / 'a.zip', dict.fromkeys(names, (2, 2))) as add, HQWriter(tmp_path, add) as writer:
+        for i, name in enumerate(names):
+            writer.write(name, np.full((2, 2, 3), 0 if i % 3 else 60, np.uint8))
+    with zipfile.ZipFile(tmp_path / 'a.zip') as archive:
+        assert archive.namelist() == names
+    assert sorted(path.name for path in tmp_path.glob('*.png')) == sorted(names)
+
+
+def test_an_image_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / 'folder').write_text('in the way')
+    with pytest.raises(OSError, match='folder'), HQWriter(tmp_path / 'folder') as writer:
+        writer.write('a.png', np.zeros((2, 2, 3), np.uint8))
+
+
+def test_a_model_over_the_budget_makes_no_zip(refused, checkpoint, tiny_root, tmp_path):
+    arguments = [CONFIG, checkpoint, '--data-root', tiny_root, '--split', 'test', '--zip', tmp_path / 'a.zip']
+    assert 'over the budget of 1,000' in refused('test.py', *arguments, *SMALL_OPTIONS, 'budget=1000')
+    assert not (tmp_path / 'a.zip').exists()
+
+
+def test_what_is_not_finite_is_refused(tiny_config):
+    cfg = tiny_config(**SMALL)
+    with pytest.raises(UserError, match='00000.png: the network gives NaN'):
+        run_test(lambda lq: lq.repeat(1, 1, 4, 4) * float('nan'), load_split(cfg, 'test'))
+
+
+def test_lq_images_of_two_sizes_are_no_batch(tiny_config, tmp_path):
+    write_pair(tmp_path, 'a.png')
+    write_pair(tmp_path, 'b.png', 8, 32)
+    cfg = tiny_config()
+    cfg.data.val.update(lq_folder=str(tmp_path / 'val/LQ'), gt_folder=str(tmp_path / 'val/GT'))
+    assert len(load_split(cfg, 'val')) == 2
+    cfg.data.val_dataloader.samples_per_gpu = 2
+    with pytest.raises(UserError, match='a.png is 16x16, b.png is 8x8: no batch; use .*samples_per_gpu=1'):
+        load_split(cfg, 'val')
 
 
 def test_batches_change_no_figure(tiny_config):
