@@ -1,7 +1,7 @@
 """Write a checkpoint's network for other programs: ONNX, safetensors, TorchScript, or a checkpoint to publish.
 
-The network takes lq, RGB in [0, 1], float32, (n, 3, h, w) of any n, h and w, and gives hq, the scale times as large, not
-clipped. The file is run and compared with the checkpoint before it appears; it never replaces another one.
+The network takes lq, RGB in [0, 1], float32, (n, 3, h, w) of any n, h and w, and gives hq, larger by the scale and
+not clipped. The file is run and compared with the checkpoint before it appears; it never replaces another one.
 """
 import argparse
 
@@ -10,7 +10,7 @@ import _bootstrap  # noqa: F401
 from facesr.cli import ArgumentParser, add_config_arguments
 from facesr.config import load_config
 from facesr.errors import report_user_errors
-from facesr.export import FORMATS, OPSET, export_checkpoint
+from facesr.export import FORMATS, OPSET, export_checkpoint, summary
 
 HELP = f'''onnx: opset {OPSET}, one file; safetensors: the generator's weights under its own names;
 torchscript: .pt, for torch.jit.load; pth: a checkpoint without optimizer and random states, always published'''
@@ -39,12 +39,7 @@ def main():
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     done = export_checkpoint(cfg, args.checkpoint, args.format or 'pth', args.ema, args.publish, args.out)
-    opset = f', opset {OPSET}' if done.path.suffix == '.onnx' else ''
-    if done.difference is None:
-        check = f'not compared with the checkpoint: pip install {done.runtime.lower().replace(" ", "")}'
-    else:
-        check = f'differs from the checkpoint by at most {done.difference:.2g} in {done.runtime}'
-    print(f'written: {done.path} ({done.path.stat().st_size / 2**20:.2f} MiB{opset}; {check})')
+    print(f'written: {summary(done)}')
 
 
 if __name__ == '__main__':

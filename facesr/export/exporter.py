@@ -10,7 +10,7 @@ from mmcv import Config
 import facesr
 from facesr.checkpoint import load_weights, read_checkpoint
 from facesr.errors import UserError
-from facesr.export.formats import FORMATS, IN, OUT
+from facesr.export.formats import FORMATS, IN, OPSET, OUT
 from facesr.files import atomic_path, output_file
 from facesr.training import build_restorer
 
@@ -80,6 +80,16 @@ def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=Fal
             raise ExportError(f'{path}: not written, because its output in {runtime} differs by {difference:.2g} from '
                               f'the checkpoint, which is more than {TOLERANCE:g}; try another version of {runtime}')
     return Exported(path, difference, runtime)
+
+
+def summary(done: Exported) -> str:
+    """An export in one line: file, size, opset of an ONNX file, and what the comparison found."""
+    opset = f', opset {OPSET}' if done.path.suffix == '.onnx' else ''
+    if done.difference is None:
+        check = f'not compared with the checkpoint: pip install {done.runtime.lower().replace(" ", "")}'
+    else:
+        check = f'differs from the checkpoint by at most {done.difference:.2g} in {done.runtime}'
+    return f'{done.path} ({done.path.stat().st_size / 2**20:.2f} MiB{opset}; {check})'
 
 
 def describe(cfg: Config, checkpoint, meta: dict, generator, ema: bool, scale: int) -> dict:
