@@ -14,7 +14,8 @@ def parse_args():
     parser.add_argument('logs', nargs='+', metavar='LOG_OR_WORKDIR',
                         help='work dir of a run, all of whose logs are joined, or one *.log.json; several are overlaid')
     parser.add_argument('--out', metavar='DIR',
-                        help="folder for loss.png, loss.svg, psnr.png and psnr.svg (default: the work dir's curves/)")
+                        help='folder for loss.png, loss.svg, psnr.png and psnr.svg (default, of one work dir: its '
+                        'curves/)')
     parser.add_argument('--smooth', type=natural_int, metavar='N',
                         help='iterations that the moving average of the loss spans; 0 for none (default: a 25th of '
                         'each panel)')
@@ -22,10 +23,9 @@ def parse_args():
 
 
 def out_folder(args) -> Path:
-    if args.out is None and len(args.logs) > 1:
-        raise UserError('several runs: give --out, a folder for their curves')
-    first = Path(args.logs[0])
-    out = Path(args.out or (first if first.is_dir() else first.parent) / 'curves')
+    if args.out is None and (len(args.logs) > 1 or Path(args.logs[0]).is_file()):
+        raise UserError('give --out, a folder for the curves; only those of one work dir have their place in it')
+    out = Path(args.out or Path(args.logs[0]) / 'curves')
     if out.suffix in ('.png', '.svg') or out.is_file():
         raise UserError(f'--out {out}: give a folder, for loss.png, loss.svg, psnr.png and psnr.svg')
     return out
