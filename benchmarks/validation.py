@@ -25,6 +25,7 @@ from facesr.inference import network  # noqa: E402
 from facesr.metrics import build_metrics  # noqa: E402
 from facesr.testing import run_test  # noqa: E402
 from facesr.training import build_restorer  # noqa: E402
+
 # isort: split
 from mmedit.core import psnr, ssim  # noqa: E402  (after facesr, which bridges it)
 from mmedit.models.restorers import BasicRestorer  # noqa: E402

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from facesr.errors import UserError
 from facesr.inference import network, unwrapped
 from facesr.metrics import build_metrics, psnr
+from facesr.threads import one_thread
 
 EMA_SUFFIX = '_ema'  # of metrics of the weights' moving average
 
@@ -93,6 +94,7 @@ def restore_batch(net: Callable, batch: Batch) -> torch.Tensor:
     return to_uint8(output)
 
 
+@one_thread()
 def to_uint8(images: torch.Tensor) -> torch.Tensor:
     """8-bit images of such in [0, 1], clipped and rounded as MMEditing's `tensor2img`; uint8 stays as it is."""
     return images if images.dtype == torch.uint8 else images.clamp(0, 1).mul_(255).round_().to(torch.uint8)
@@ -147,6 +149,7 @@ def bicubic(lq: np.ndarray, scale: int = 4) -> np.ndarray:
     return cv2.resize(lq, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
 
 
+@one_thread()
 def bicubic_psnr(batch: Batch, crop_border: int = 0) -> list:
     """PSNR in dB of bicubic upscaling of each of a batch's pairs."""
     scale = batch.gt.shape[-1] // batch.lq.shape[-1]

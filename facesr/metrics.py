@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from facesr.errors import UserError
+from facesr.threads import one_thread
 
 C1, C2 = (0.01 * 255)**2, (0.03 * 255)**2  # SSIM's constants for 8 bits
 WINDOW, SIGMA = 11, 1.5  # SSIM's Gaussian
@@ -43,6 +44,7 @@ class Metric(NamedTuple):
     rule: str = 'greater'
 
 
+@one_thread()
 def psnr(hq: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB: 10 log10(255^2 / MSE), exactly; inf for equal images.
 
@@ -58,6 +60,7 @@ def psnr(hq: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     return 10 * torch.log10(255**2 / mse)
 
 
+@one_thread()
 def ssim(hq: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     """Structural similarity, the mean over channels.
 
@@ -79,6 +82,7 @@ def ssim(hq: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     return _ssim_of_planes(hq, gt).mean(1)
 
 
+@one_thread()
 def luma(images: torch.Tensor) -> torch.Tensor:
     """BT.601's luma in [16, 235], not rounded, as `mmcv.bgr2ycbcr(y_only=True)`: (n, 3, h, w) -> (n, 1, h, w)."""
     # Rounded where mmcv rounds: between almost equal images that is seen in the fourth decimal.
