@@ -43,9 +43,30 @@ def test_train_resume_and_test_on_cuda(cuda_env, tiny_root, tmp_path):
         tool('train.py', *folder, 'total_iters=2', *how)
         assert 'data_time: ' in tool('train.py', *folder, 'total_iters=4', *how)
         assert 'on cuda:0' in tool('test.py', tmp_path / amp / 'latest.pth', '--ema')
+    for codec in ('opencv', 'torchvision'):
+        tool('train.py', '--work-dir', tmp_path / codec, '--cfg-options', 'total_iters=2', 'degrade_on=device',
+             f'degrade_jpeg={codec}', *options)
     assert 'nothing was written' in tool('train.py', '--dry-run', '--cfg-options', *options)
     log = tool('train.py', '--launcher', 'pytorch', '--work-dir', tmp_path / 'ddp', '--cfg-options', 'total_iters=2',
                *options, start=[sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=1'])
     assert 'done: 2 iterations' in log
     assert 'on cuda:0' in tool('test.py', best)
     assert 'on cuda:0' in tool('test.py', best, '--split', 'test', '--zip', tmp_path / 'hand_in.zip')
+    slow = tool('test.py', best, '--self-ensemble', '--amp', 'fp16', '--cfg-options',
+                'data.val_dataloader.samples_per_gpu=2')
+    assert 'PSNR: ' in slow and 'SSIM: ' in slow
+
+
+def test_metrics_are_the_same_on_cuda(cuda_env):
+    script = """
+import facesr, torch
+from facesr.metrics import METRICS
+hq, gt = (torch.randint(0, 256, (3, 3, 64, 80), dtype=torch.uint8) for _ in range(2))
+hq[1] = gt[1].clip(0, 250)
+for name in ('PSNR', 'SSIM', 'PSNR_Y', 'SSIM_Y'):
+    compute = METRICS[name].build()
+    error = (compute(hq, gt) - compute(hq.cuda(), gt.cuda()).cpu()).abs().max()
+    assert error < (1e-4 if name.startswith('PSNR') else 1e-5), (name, error)
+"""
+    done = subprocess.run([sys.executable, '-c', script], env=cuda_env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
