@@ -14,7 +14,7 @@ from facesr.report.charts import histogram, inline_svg
 from facesr.report.find import Sources
 from facesr.report.measure import Measured
 from facesr.report.provenance import provenance_rows, training_time
-from facesr.report.settings import settings_rows
+from facesr.report.settings import config_text, settings_rows
 
 TEMPLATE = Path(__file__).parent / 'template'
 UNITS = {'PSNR': ' dB', 'PSNR_Y': ' dB'}
@@ -56,7 +56,7 @@ def render(sources: Sources, measured: Measured | None, run: Run | None, date: s
                 for name, figure in (curve_figures([run]) if run else {}).items()},
         histogram=inline_svg(histogram(rows), 'histogram', _histogram_label(rows)) if rows else '',
         settings=settings_rows(sources.cfg),
-        config=sources.cfg.pretty_text,
+        config=config_text(sources.cfg),
         provenance=provenance_rows(sources, measured.device if measured else '', date))
 
 

@@ -1,5 +1,6 @@
 """The settings of a run that a reader would ask about, in words."""
 from pathlib import Path
+from pprint import pformat
 
 from mmcv import Config
 
@@ -25,13 +26,20 @@ def settings_rows(cfg: Config) -> list:
     rows.append(('iterations', f'{cfg.total_iters:,}' if cfg.get('total_iters') else ''))
     if 'train' in cfg.get('data', {}):
         rows += _training_data(cfg)
-    rows += [(name.replace('_', ' '), str(cfg[name])) for name in STEP if cfg.get(name) not in (None, False)]
+    rows += [(name.replace('_', ' '), str(cfg[name])) for name in STEP
+             if cfg.get(name) is not None and cfg[name] is not False]
     if 'val' in cfg.get('data', {}):
         rows.append(('validation images', f'{cfg.data.val.lq_folder}, {cfg.data.val.get("gt_folder", "")}'))
     metrics = cfg.get('test_cfg') or {}
     rows.append(('metrics', f'{", ".join(metrics.get("metrics") or [])} (RGB, 8 bits, crop_border '
                             f'{metrics.get("crop_border", 0)})'))
     return [(name, value) for name, value in rows if value]
+
+
+def config_text(cfg: Config) -> str:
+    """The whole config as Python. mmcv's `pretty_text` fails on strings with quotation marks."""
+    return '\n'.join(f'{key} = {pformat(value, width=110, sort_dicts=False)}'
+                     for key, value in cfg._cfg_dict.to_dict().items())
 
 
 def as_call(part: dict, type_key: str = 'type') -> str:

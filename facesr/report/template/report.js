@@ -1,6 +1,8 @@
 (() => {
   'use strict';
 
+  const SLOP = 4;  /* pixels that a finger may tremble */
+
   /* Two native sliders a picture, `left` between LQ and HQ and `right` between HQ and GT. They bring the keyboard; the
      pointer (mouse, touch, pen) is followed on the whole picture and moves the nearer one. */
   const compare = (figure) => {
@@ -8,7 +10,8 @@
     const left = frame.querySelector('input.left');
     const right = frame.querySelector('input.right');
     const views = [...figure.querySelectorAll('.views button')];
-    let held = null;
+    let held = null;  /* the slider that the pointer moves */
+    let start = null;  /* where a finger came down, until it is known whether it drags or scrolls the page */
 
     const show = () => {
       const [a, b] = [Number(left.value), Number(right.value)];
@@ -46,14 +49,22 @@
       held = nearer(positionOf(event));
       frame.setPointerCapture(event.pointerId);
       held.focus({ preventScroll: true });
-      /* A finger may be about to scroll the page; then nothing should jump. */
-      if (event.pointerType !== 'touch') move(held, positionOf(event));
+      start = event.pointerType === 'touch' ? event : null;
+      if (!start) move(held, positionOf(event));
     });
-    for (const type of ['pointermove', 'pointerup']) {
-      frame.addEventListener(type, (event) => {
-        if (held && event.isPrimary) move(held, positionOf(event));
-      });
-    }
+    frame.addEventListener('pointermove', (event) => {
+      if (!held || !event.isPrimary) return;
+      if (start) {
+        const [across, down] = [Math.abs(event.clientX - start.clientX), Math.abs(event.clientY - start.clientY)];
+        if (Math.max(across, down) < SLOP) return;
+        if (down > across) held = null;
+        start = null;
+      }
+      if (held) move(held, positionOf(event));
+    });
+    frame.addEventListener('pointerup', (event) => {
+      if (held && event.isPrimary) move(held, positionOf(event));
+    });
     for (const type of ['pointerup', 'pointercancel', 'lostpointercapture']) {
       frame.addEventListener(type, () => { held = null; });
     }
