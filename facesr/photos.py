@@ -1,5 +1,6 @@
 """Image files as people have them, whatever Pillow opens: read as RGB for a network, and written as PNG."""
 import glob
+import struct
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from facesr.images import DAMAGED, opened_image
 SOFTWARE = 'facesr tools/restore.py'  # in each PNG that is written, to know it again
 ALPHA, GREY = ('LA', 'La', 'PA', 'RGBA', 'RGBa'), ('1', 'L', 'LA', 'La')  # Pillow's modes
 PROFILES = {b'RGB ': False, b'GRAY': True}  # colour spaces of ICC profiles, and whether they are for grey images
+# What damaged files, and such that memory does not suffice for, raise besides `DAMAGED`, as seen with changed bytes.
+MORE_DAMAGE = (TypeError, EOFError, IndexError, KeyError, struct.error, MemoryError)
 COMPRESSION = 4  # of PNG; 9 takes five times as long to save some 5 % more
 
 
@@ -47,6 +50,8 @@ def read_photo(path) -> Photo:
     except Image.DecompressionBombWarning:
         limit = f'{Image.MAX_IMAGE_PIXELS / 10**6:.0f} million pixels'
         raise UserError(f'{path}: has more than the {limit} that Pillow reads; make it smaller') from None
+    except MORE_DAMAGE as error:
+        raise UserError(f'{path}: unreadable image ({type(error).__name__}: {error}); remove or replace it') from error
 
 
 def _as_photo(path, image) -> Photo:
