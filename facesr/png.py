@@ -28,7 +28,7 @@ class BadImage(Exception):
     """
 
     def __init__(self, kind: str, details: str = ''):
-        super().__init__(kind, details)
+        super().__init__(f'{kind}, {details}' if details else kind)
         self.kind, self.details = kind, details
 
 

@@ -1,0 +1,62 @@
+"""Compare checkpoints, and images made before, on the same validation pairs; bicubic and bilinear are always there.
+
+ENTRY is one of
+
+  CHECKPOINT      with its config beside it, as training leaves it
+  CONFIG:CHECKPOINT
+  WORK_DIR        the best checkpoint of a run
+  FOLDER, ZIP     HQ images, as tools/test.py --save-path and --zip write them
+
+Behind a checkpoint or work dir, :ema takes the moving average of the weights, :x8 the self-ensemble; LABEL= before an
+entry names it. The first entry is the reference: the others' differences are to it.
+
+  tools/compare.py work_dirs/srresnet_ffhq work_dirs/srresnet_ffhq:ema old=hand_in/HQ --out comparison.json
+"""
+import argparse
+
+import _bootstrap  # noqa: F401
+
+from facesr.cli import ArgumentParser, ConfigOptions, natural_int
+from facesr.comparison import compare
+from facesr.config import load_config
+from facesr.contestants import parse_entry
+from facesr.errors import UserError, report_user_errors
+from facesr.tables import as_text, check_output, write_comparison
+from facesr.testing import SPLITS
+
+
+def parse_args():
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('entries', nargs='+', metavar='ENTRY', help='[LABEL=][CONFIG:]PATH[:ema][:x8]')
+    parser.add_argument('--config', help='whose validation pairs to take (default: those of the first checkpoint), and '
+                        'the config of checkpoints that have none beside them')
+    parser.add_argument('--data-root', metavar='DIR', help="another folder with the layout of the configs' data_root")
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE',
+                        help='override keys of all configs, for example data.workers_per_gpu=0')
+    parser.add_argument('--split', choices=SPLITS, default='val', help='val: test has no GT to compare with')
+    parser.add_argument('--images', type=natural_int, metavar='N', default=5,
+                        help='how many of the images that differ most to list (default: 5)')
+    parser.add_argument('--seed', type=natural_int, default=0, help='of the bootstrap (default: 0)')
+    parser.add_argument('--out', action='append', metavar='FILE', default=[], help='write (or replace) a .json, with '
+                        'each image, or a .md; may be given twice')
+    return parser.parse_args()
+
+
+@report_user_errors
+def main():
+    args = parse_args()
+    if args.split == 'test':
+        raise UserError('--split test: has no GT to compare with; compare on val')
+    for path in args.out:
+        check_output(path)
+    entries = [parse_entry(text) for text in args.entries]
+    config = load_config(args.config, args.cfg_options, args.data_root) if args.config else None
+    comparison = compare(entries, config, args.config, args.cfg_options, args.data_root, args.seed)
+    print(as_text(comparison, args.images))
+    for path in args.out:
+        write_comparison(path, comparison, args.images)
+        print(f'written: {path}')
+
+
+if __name__ == '__main__':
+    main()
