@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from facesr.figures import curve_figures
 from facesr.logs import LOG_SUFFIX, Run
+from facesr.metrics import METRICS
 from facesr.report.charts import histogram, inline_svg
 from facesr.report.find import Sources
 from facesr.report.measure import Measured
@@ -17,7 +18,6 @@ from facesr.report.provenance import provenance_rows, training_time
 from facesr.report.settings import config_text, settings_rows
 
 TEMPLATE = Path(__file__).parent / 'template'
-UNITS = {'PSNR': ' dB', 'PSNR_Y': ' dB'}
 DIGITS = 4  # of metrics, as tools/test.py prints them
 
 
@@ -66,7 +66,7 @@ def _facts(sources: Sources, measured: Measured, run: Run | None) -> list:
     psnr, baseline, gains = ([pick(row) for row in rows]
                              for pick in (lambda r: r.metrics['PSNR'], lambda r: r.bicubic, lambda r: r.gain))
     facts = [('PSNR', _metric(fmean(psnr), 'PSNR'), f'mean over {count} validation images{_error(psnr)}')]
-    facts += [(name, _metric(fmean(row.metrics[name] for row in rows), name), 'mean')
+    facts += [(name, _metric(fmean(row.metrics[name] for row in rows), name), f'mean; {METRICS[name].convention}')
               for name in rows[0].metrics if name != 'PSNR']
     facts += [('bicubic PSNR', _metric(fmean(baseline), 'PSNR'), 'the same images, upscaled without a network'),
               ('gain', f'{_signed(fmean(gains))} dB', f'PSNR above bicubic{_error(gains)}')]
@@ -105,7 +105,7 @@ def _histogram_label(rows: list) -> str:
 
 
 def _metric(value: float, name: str = '', digits: int = DIGITS) -> str:
-    return f'{value:.{digits}f}{UNITS.get(name, "")}'
+    return f'{value:.{digits}f}{METRICS[name].unit if name else ""}'
 
 
 def _signed(value: float, digits: int = DIGITS) -> str:

@@ -5,6 +5,7 @@ from pprint import pformat
 from mmcv import Config
 
 from facesr.config import batch_size, train_dataset_cfg
+from facesr.metrics import METRICS
 
 STEP = ('amp', 'channels_last', 'compile', 'grad_clip', 'ema', 'degrade_on', 'load_from', 'seed')
 
@@ -30,9 +31,9 @@ def settings_rows(cfg: Config) -> list:
              if cfg.get(name) is not None and cfg[name] is not False]
     if 'val' in cfg.get('data', {}):
         rows.append(('validation images', f'{cfg.data.val.lq_folder}, {cfg.data.val.get("gt_folder", "")}'))
-    metrics = cfg.get('test_cfg') or {}
-    rows.append(('metrics', f'{", ".join(metrics.get("metrics") or [])} (RGB, 8 bits, crop_border '
-                            f'{metrics.get("crop_border", 0)})'))
+    test_cfg = cfg.get('test_cfg') or {}
+    metrics = [f'{name} ({METRICS[name].convention})' for name in test_cfg.get('metrics') or [] if name in METRICS]
+    rows.append(('metrics', '; '.join([*metrics, f'crop_border {test_cfg.get("crop_border", 0)}'])))
     return [(name, value) for name, value in rows if value]
 
 
