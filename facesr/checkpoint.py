@@ -8,6 +8,7 @@ import pickle
 import platform
 import re
 import shutil
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -114,7 +115,8 @@ def read_checkpoint(path, map_location='cpu') -> dict:
     if path.suffix.lower() == '.safetensors':
         return _read_generator(path, map_location)
     try:
-        with _numpy_scalars_allowed():
+        with _numpy_scalars_allowed(), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', '.*TorchScript archive')  # refused below, without torch's lines before it
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):

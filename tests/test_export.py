@@ -2,8 +2,12 @@ import hashlib
 import json
 import subprocess
 import sys
+import zipfile
 
+import onnx
+import onnxruntime
 import pytest
+import safetensors.torch as safetensors_torch
 import torch
 from mmcv.runner import load_checkpoint as mmcv_load_checkpoint
 
@@ -13,10 +17,6 @@ from facesr.errors import UserError
 from facesr.export import FORMATS, OPSET, export_checkpoint, load_safetensors, summary
 from facesr.inference import network
 from facesr.training import build_restorer
-
-onnx = pytest.importorskip('onnx')
-onnxruntime = pytest.importorskip('onnxruntime')
-safetensors_torch = pytest.importorskip('safetensors.torch')
 
 NETWORKS = {
     'configs/srresnet_ffhq.py': {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1},
@@ -116,6 +116,8 @@ print(files['facesr.json'].decode() if isinstance(files['facesr.json'], bytes) e
 
 def test_torchscript_needs_neither_mmedit_nor_facesr(models, checkpoints, tmp_path):
     path = export_checkpoint(config(RRDBNET), checkpoints[RRDBNET], 'torchscript').path
+    with zipfile.ZipFile(path) as archive:  # nor does it name places of this machine
+        assert not [name for name in archive.namelist() if b'site-packages' in archive.read(name)]
     command = [sys.executable, '-W', 'ignore', '-c', LOAD_ELSEWHERE, path, tmp_path / 'hq.pt']
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert json.loads(done.stdout)['config'] == 'rrdbnet_ffhq'

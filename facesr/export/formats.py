@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import warnings
+import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from copy import deepcopy
@@ -82,6 +83,16 @@ def encode_torchscript(model, about: dict) -> bytes:
     with _quiet(), torch.no_grad():
         traced = torch.jit.trace(model.generator, torch.rand(EXAMPLE), check_trace=False)
         torch.jit.save(traced, buffer, _extra_files={ABOUT: json.dumps(about)})
+    return _without_source_paths(buffer)
+
+
+def _without_source_paths(archive: io.BytesIO) -> bytes:
+    """Leaves out the stack traces of this machine, which torch adds to a TorchScript archive and nothing needs."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(buffer, 'w') as rest:
+        for entry in whole.infolist():
+            if not entry.filename.endswith('.debug_pkl'):
+                rest.writestr(entry, whole.read(entry))
     return buffer.getvalue()
 
 
