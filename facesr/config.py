@@ -4,6 +4,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
+from pprint import pformat
 
 from mmcv import Config, ConfigDict
 
@@ -54,6 +55,12 @@ def load_config(path, options=None, data_root=None) -> Config:
     if not cfg.get('work_dir'):
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     return cfg
+
+
+def config_text(cfg: Config) -> str:
+    """The whole config as Python, to be read again. mmcv's `dump` fails on strings with an apostrophe."""
+    return '\n'.join(f'{key} = {pformat(value, width=110, sort_dicts=False)}'
+                     for key, value in cfg._cfg_dict.to_dict().items())
 
 
 def _close_files_of(error: Exception) -> None:

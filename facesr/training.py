@@ -26,6 +26,7 @@ from facesr.checks import (
     check_schedule,
     check_training_data,
 )
+from facesr.config import config_text
 from facesr.datasets import BatchStream, SeededSamples
 from facesr.datasets.loader import build_eval_loader, build_train_loader
 from facesr.degradation.device import OPENCV
@@ -234,7 +235,7 @@ def fill_cache(samples: SeededSamples, logger: logging.Logger) -> None:
 def _start_log(cfg: Config, name: str, runner: SRIterBasedRunner) -> None:
     work_dir = Path(runner.work_dir)
     remove_leftovers(work_dir, '*.pth')
-    cfg.dump(str(work_dir / f'{name}.py'))
+    write_atomic(work_dir / f'{name}.py', config_text(cfg))
     write_atomic(work_dir / 'environment.txt', f'{runner.meta["env_info"]}\n')
     _log_to(work_dir / f'{runner.timestamp}.log', runner.logger)
     cap = f'{cfg.budget:,}' if cfg.get('budget') else 'none'

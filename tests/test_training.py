@@ -10,6 +10,7 @@ import torch
 from mmedit.utils import get_root_logger
 
 from facesr.checkpoint import CheckpointError, read_checkpoint
+from facesr.config import load_config
 from facesr.datasets import EndlessSampler
 from facesr.errors import UserError
 from facesr.training import RESUME_LATEST, build_runner, build_stream, prepare, train
@@ -281,3 +282,14 @@ def test_sampler_passes_are_shuffled_and_resumable():
     assert sum(batches, []) == pairs[4:20]
     with pytest.raises(ValueError):
         EndlessSampler(0, seed=0)
+
+
+def test_a_run_s_config_is_written_whatever_is_in_it(tiny_config, tmp_path):
+    """mmcv's `dump` fails on an apostrophe."""
+    work = tmp_path / "bob's work"
+    cfg = tiny_config(work_dir=str(work), data_hint='"quotes" and bob\'s', **{
+        'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1})
+    train(cfg, 'run', validate=False)
+    again = load_config(work / 'run.py')
+    assert again.work_dir == str(work) and again.data == cfg.data and again.model == cfg.model
+    assert again.data_hint == cfg.data_hint

@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from facesr.config import config_text
 from facesr.figures import curve_figures
 from facesr.logs import LOG_SUFFIX, Run
 from facesr.metrics import METRICS
@@ -15,7 +16,7 @@ from facesr.report.charts import histogram, inline_svg
 from facesr.report.find import Sources
 from facesr.report.measure import Measured
 from facesr.report.provenance import provenance_rows, training_time
-from facesr.report.settings import config_text, settings_rows
+from facesr.report.settings import settings_rows
 
 TEMPLATE = Path(__file__).parent / 'template'
 DIGITS = 4  # of metrics, as tools/test.py prints them

@@ -1,6 +1,5 @@
 """The settings of a run that a reader would ask about, in words."""
 from pathlib import Path
-from pprint import pformat
 
 from mmcv import Config
 
@@ -35,12 +34,6 @@ def settings_rows(cfg: Config) -> list:
     metrics = [f'{name} ({METRICS[name].convention})' for name in test_cfg.get('metrics') or [] if name in METRICS]
     rows.append(('metrics', '; '.join([*metrics, f'crop_border {test_cfg.get("crop_border", 0)}'])))
     return [(name, value) for name, value in rows if value]
-
-
-def config_text(cfg: Config) -> str:
-    """The whole config as Python. mmcv's `pretty_text` fails on strings with quotation marks."""
-    return '\n'.join(f'{key} = {pformat(value, width=110, sort_dicts=False)}'
-                     for key, value in cfg._cfg_dict.to_dict().items())
 
 
 def as_call(part: dict, type_key: str = 'type') -> str:
