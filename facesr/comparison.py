@@ -80,7 +80,7 @@ class Comparison(NamedTuple):
         psnr = np.stack([row.psnr for row in (entries if len(entries) > 1 else self.rows[:2])])
         with np.errstate(invalid='ignore'):
             spread = np.nan_to_num(psnr.max(0) - psnr.min(0), nan=0, posinf=np.inf)
-        return np.argsort(-spread, kind='stable')[:count].tolist()
+        return [i for i in np.argsort(-spread, kind='stable')[:count].tolist() if spread[i] > 0]
 
 
 def compare(entries: list, config: Config = None, default_config=None, options=None, data_root=None,

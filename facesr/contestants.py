@@ -124,9 +124,10 @@ class Model(Contestant):
         self._net = network(model, self_ensemble=self_ensemble)
 
     def prepare(self, batch: Batch) -> None:
-        """Warm up, and count the operations for the first image."""
+        """Count the operations for the first image, which also warms up."""
         self.macs = count_macs(self._net, batch.lq[:1].float())
-        restore_batch(self._net, batch)
+        if len(batch.lq) > 1:
+            restore_batch(self._net, batch)
 
     def restore(self, batch: Batch) -> torch.Tensor:
         """See `Contestant`."""
@@ -173,14 +174,20 @@ def find_model(entry: Entry, default_config=None, options=None, data_root=None) 
     checkpoint is taken, with the moving average where that is what it was chosen by.
 
     Raises:
-        UserError: There is no config, or several.
+        UserError: Something is missing or unreadable, or there are several configs.
     """
-    folder, ema = (entry.path, None) if entry.path.is_dir() else (entry.path.parent, False)
-    config = entry.config or (None if any(folder.glob('*.py')) else default_config)
-    if not config and not any(folder.glob('*.py')):
-        raise UserError(f'{entry.path}: no config beside it; give CONFIG:{entry.path}, or --config CONFIG')
-    checkpoint = None if entry.path.is_dir() else entry.path
-    return find_sources(folder, config, checkpoint, options, data_root, EMA in entry.options or ema)
+    folder, checkpoint = (entry.path, None) if entry.path.is_dir() else (entry.path.parent, entry.path)
+    ema = True if EMA in entry.options else None if checkpoint is None else False
+
+    def find(config) -> Sources:
+        return find_sources(folder, config, checkpoint, options, data_root, ema)
+
+    try:
+        return find(entry.config)
+    except UserError:
+        if entry.config or default_config is None:
+            raise
+    return find(default_config)
 
 
 def with_unique_labels(entries: list) -> list:

@@ -21,7 +21,7 @@ def as_text(comparison: Comparison, images: int) -> str:
         images (int): How many of the images that differ most.
     """
     parts = [text_table(HEADER, _rows(comparison)), *_remarks(comparison, '')]
-    if images:
+    if comparison.most_different(images):
         column = max(7, (WIDTH - max(11, *map(len, comparison.names))) // len(comparison.rows) - 2)
         header, *rows = _image_rows(comparison, images)
         parts.append(text_table([shortened(label, column) for label in header], rows))
@@ -31,7 +31,7 @@ def as_text(comparison: Comparison, images: int) -> str:
 def as_markdown(comparison: Comparison, images: int) -> str:
     """As `as_text`, as Markdown, with labels in full."""
     parts = [markdown_table(HEADER, _rows(comparison)), *_remarks(comparison, '* ')]
-    if images:
+    if comparison.most_different(images):
         header, *rows = _image_rows(comparison, images)
         parts.append(markdown_table(header, rows))
     return '\n\n'.join(parts) + '\n'

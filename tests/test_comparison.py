@@ -11,7 +11,7 @@ from mmedit.core import psnr, ssim
 from facesr.checkpoint import save_checkpoint
 from facesr.comparison import Comparison, Row, compare, paired_difference
 from facesr.config import load_config
-from facesr.contestants import count_macs, parse_entry, with_unique_labels
+from facesr.contestants import count_macs, find_model, parse_entry, with_unique_labels
 from facesr.errors import UserError
 from facesr.tables import as_json, as_markdown, as_text, check_output, shortened, write_comparison
 from facesr.testing import load_model, load_split, run_test
@@ -161,11 +161,12 @@ def test_most_different_images():
         return Comparison(names, [*entries, bicubic, bilinear], 'GT', (16, 16), '', 0).most_different(3)
 
     a, b, c = row('a', [20, 20, 20, 20]), row('b', [20, 25, 19, 20]), row('c', [20, 20, 20, 13])
-    assert order(a, b) == [1, 2, 0]
+    assert order(a, b) == [1, 2]
     assert order(a, b, c) == [3, 1, 2]
-    assert order(row('a', [1, 0, 30, 4])) == [2, 1, 0]  # to bicubic
-    assert order(a, row('b', [20, 25, np.inf, 20])) == [2, 1, 0]
-    assert order(row('a', [20, 20, np.inf, 20]), row('b', [20, 21, np.inf, 20]))[0] == 1
+    assert order(row('a', [1, 0, 30, 4])) == [2, 1]  # to bicubic
+    assert order(a, row('b', [20, 25, np.inf, 20])) == [2, 1]
+    assert order(row('a', [20, 20, np.inf, 20]), row('b', [20, 21, np.inf, 20])) == [1]
+    assert order(a, a) == []
 
 
 def test_text_fits_a_terminal_and_says_everything(comparison):
@@ -260,7 +261,7 @@ def test_what_does_not_fit_is_named(work_dir, made_before, root, tmp_path):
         compare([parse_entry(str(made_before / 'HQ'))])
     alone = tmp_path / 'alone.pth'
     alone.write_bytes((work_dir / 'best_PSNR_iter_2.pth').read_bytes())
-    with pytest.raises(UserError, match='no config beside it'):
+    with pytest.raises(UserError, match='no config in it; give the config of the run with --config'):
         compare([parse_entry(str(alone))])
 
 
@@ -273,6 +274,11 @@ def test_configs_of_checkpoints_that_lie_alone(work_dir, comparison, root, tmp_p
                   compare([parse_entry(f'{CONFIG}:{alone}')], options=SMALL, data_root=str(root))):
         assert found.rows[0].psnr.tolist() == comparison.rows[0].psnr.tolist()
         assert found.rows[0].label == 'alone'
+    for name in ('a.py', 'b.py'):
+        (tmp_path / name).write_text('some = 1')
+    with pytest.raises(UserError, match='has a.py, b.py; give the config of the run with --config'):
+        compare([parse_entry(str(alone))])
+    assert find_model(parse_entry(str(alone)), config).config == Path(config)
 
 
 def test_hq_images_of_another_size(work_dir, made_before, root, tmp_path):
