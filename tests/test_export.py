@@ -10,6 +10,8 @@ import pytest
 import safetensors.torch as safetensors_torch
 import torch
 from mmcv.runner import load_checkpoint as mmcv_load_checkpoint
+from mmedit.models.backbones.sr_backbones import MSRResNet
+from mmedit.models.registry import BACKBONES
 
 from facesr.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
 from facesr.config import load_config
@@ -178,6 +180,26 @@ def test_what_computes_something_else_is_not_written(checkpoints, monkeypatch, c
     monkeypatch.setitem(FORMATS, 'onnx', how._replace(load=load))
     with pytest.raises(UserError, match=r'iter_7.onnx: not written, because its output in ONNX Runtime'):
         export_checkpoint(config(SRRESNET), checkpoints[SRRESNET], 'onnx')
+    assert [path.name for path in checkpoints[SRRESNET].parent.iterdir()] == ['iter_7.pth']
+
+
+@BACKBONES.register_module(force=True)
+class Annotated(MSRResNet):
+    """A generator of the user's, with an argument that is not taken from a file."""
+
+    def __init__(self, note='', **kwargs):
+        super().__init__(**kwargs)
+
+
+def test_a_generator_that_could_not_be_built_again_is_not_written(checkpoints):
+    cfg = config(SRRESNET)
+    cfg.model.generator.update(type='Annotated')
+    done = export_checkpoint(cfg, checkpoints[SRRESNET], 'safetensors')
+    assert type(load_safetensors(done.path)) is Annotated
+    done.path.unlink()
+    cfg.model.generator.note = 'mine'
+    with pytest.raises(UserError, match="iter_7.safetensors: not written, .*note='mine'; only numbers"):
+        export_checkpoint(cfg, checkpoints[SRRESNET], 'safetensors')
     assert [path.name for path in checkpoints[SRRESNET].parent.iterdir()] == ['iter_7.pth']
 
 
