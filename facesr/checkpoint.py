@@ -8,6 +8,7 @@ import pickle
 import platform
 import re
 import shutil
+import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -23,6 +24,9 @@ from facesr.files import atomic_path, require_space, write_atomic
 from facesr.inference import unwrapped
 
 LATEST = 'latest.pth'
+# What torch raises on files that are something else; its unpickler takes texts for pickles.
+NOT_A_CHECKPOINT = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
+                    AssertionError, struct.error)
 GENERATOR, EMA = 'generator.', 'generator_ema.'  # what the names of weights start with, as in MMEditing
 
 
@@ -118,7 +122,7 @@ def read_checkpoint(path, map_location='cpu') -> dict:
         with _numpy_scalars_allowed(), warnings.catch_warnings():
             warnings.filterwarnings('ignore', '.*TorchScript archive')  # refused below, without torch's lines before it
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except NOT_A_CHECKPOINT as error:
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             raise CheckpointError(f'{path}: refused, because reading it would execute pickled code '
                                   '(or it is damaged); save it again with tensors and plain values only') from error

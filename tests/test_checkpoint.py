@@ -58,7 +58,7 @@ def test_numpy_scores_of_stock_checkpoints_are_read(tmp_path, score):
     assert read_checkpoint(path)['meta']['hook_msgs']['best_score'] == 28.5
 
 
-@pytest.mark.parametrize('content', [b'', b'not a checkpoint at all', b'PK\x03\x04broken'])
+@pytest.mark.parametrize('content', [b'', b'not a checkpoint at all', b'some text', b'G123', b'PK\x03\x04broken'])
 def test_a_file_that_is_no_checkpoint(tmp_path, content):
     (tmp_path / 'x.pth').write_bytes(content)
     with pytest.raises(CheckpointError, match='x.pth: not a PyTorch checkpoint, or a damaged one'):
