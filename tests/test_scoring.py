@@ -315,6 +315,27 @@ def test_directories_are_bounded(tmp_path):
     assert 'a directory of more than 515,072 bytes' in complaint(path)
 
 
+@pytest.mark.parametrize('method', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damaged_zips_end_with_one_line(tmp_path, method):
+    path, rng, refused = tmp_path / 'x.zip', np.random.default_rng(0), 0
+    with zipfile.ZipFile(path, 'w', method) as archive:
+        for name, data in good_files().items():
+            archive.writestr(name, data)
+    whole = path.read_bytes()
+    directory = whole.index(b'PK\1\2')
+    for _ in range(300):
+        data = bytearray(whole)
+        data[rng.integers(directory, len(data))] = rng.integers(256)
+        data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+        try:
+            verify_zip(path, NAMES, (24, 20))
+        except UserError as error:
+            assert str(error).isprintable()
+            refused += 1
+    assert refused > 200
+
+
 def test_predictions_are_read_as_rgb(predictions):
     with open_predictions(predictions) as images:
         assert images.names == NAMES
