@@ -20,7 +20,7 @@ from facesr.memory import is_out_of_memory
 from facesr.photos import Photo, as_output, is_ours, read_photo, write_photo
 from facesr.tiling import PROBES, measure_overlap, restore_tiled
 
-TILE = 256  # LQ pixels; SRResNet takes about 1 GB for one
+TILE = 256  # LQ pixels; SRResNet takes 0.9 GB for one in fp32
 LQ_FACE = 128  # side of the LQ faces that models are trained on
 # What is taken from a folder; a file that is named itself may be anything that Pillow opens.
 SUFFIXES = {suffix.lower() for suffix in (*IMG_EXTENSIONS, *UNREAD)} | {'.pgm', '.pbm', '.pnm', '.tga', '.jpe', '.mpo'}
@@ -94,7 +94,7 @@ def plan(images, out, faces: bool = False, skip_existing: bool = False) -> list:
         first = taken.setdefault(job.output.name.casefold(), path)  # many disks do not tell X.png from x.png
         if first is not path:
             same = first.resolve() == path.resolve()
-            raise UserError(f'{path}: is named twice' if same else
+            raise UserError(f'{path}: is named twice; leave one out' if same else
                             f'{path} and {first} would both become {job.output}; rename one, or restore them apart')
         present = _faces_present(job, names) if faces else [job.output] if os.path.lexists(job.output) else []
         if any(file.resolve() in sources for file in present):

@@ -65,8 +65,8 @@ def test_a_folder_as_a_user_restores_it(run_tool, checkpoint, tiny_root, tiny_co
     assert done.returncode == 2
     assert done.stderr == (f'error: {inputs}/broken.png: unreadable image (image file is truncated); remove or replace '
                            'it (1 of 4 images were not restored)\n'), done.stderr
-    assert '4 images on cpu; other files in the folders: 1' in done.stdout
-    assert 'tiles of at most 48 pixels' in done.stdout and f'written: 3 PNGs in {out}' in done.stdout
+    assert 'images: 4, on cpu; other files in the folders: 1' in done.stdout
+    assert 'tiles of at most 48 pixels' in done.stdout and f'written: 3 PNG files in {out}' in done.stdout
     assert sorted(path.name for path in out.iterdir()) == ['00000.png', '00001.png', 'Large photo.png']
 
     cfg = tiny_config(**SMALL)

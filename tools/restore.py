@@ -53,13 +53,13 @@ def main():
     device = next(model.parameters()).device
     finder = build_face_finder(args.face_weights, device) if args.crop_faces else None
     net = network(model, self_ensemble=args.self_ensemble, amp=args.amp)
-    print(f'{len(jobs)} images on {device}' + (f'; {len(images) - len(jobs)} were there' if args.skip_existing else '')
-          + (f'; other files in the folders: {others}' if others else ''))
+    there = f'; {len(images) - len(jobs)} were there' if args.skip_existing else ''
+    print(f'images: {len(jobs)}, on {device}{there}' + (f'; other files in the folders: {others}' if others else ''))
 
     outcome = restore_photos(jobs, Restorer(net, args.tile, args.overlap, measured=network(model)), finder)
     for note, count in outcome.notes.items():
-        print(f'{count} of the images: {note}')
-    print(f'written: {outcome.written} PNGs in {args.out}')
+        print(f'{note}: {count} of them')
+    print(f'written: {outcome.written} PNG files in {args.out}')
     if outcome.failures:
         for failure in outcome.failures[:-1]:
             print(f'not restored: {failure}', file=sys.stderr)
