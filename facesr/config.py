@@ -36,7 +36,7 @@ def load_config(path, options=None, data_root=None) -> Config:
         UserError: The file is missing or wrong, or an option names a key that is not there.
     """
     path = Path(path)
-    if path.suffix == '.pth':
+    if path.suffix in ('.pth', '.safetensors'):
         raise UserError(f'{path}: is a checkpoint; the config comes first, then the checkpoint')
     if not path.is_file():
         raise UserError(f'{path}: no such config{_similar_configs(path)}')

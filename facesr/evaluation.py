@@ -1,6 +1,8 @@
 """Restoring images with a model, and measuring them as the competition does."""
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,10 +77,20 @@ def evaluate(net: Callable, loader, metrics: dict) -> Iterator[tuple[Restored, I
 def read_batches(loader) -> Iterator[Batch]:
     """A loader's batches, with a progress bar."""
     with tqdm(total=len(loader.sampler), desc='restore', unit='image', leave=False, disable=None) as progress:
-        for batch in loader:
+        for batch in _ahead(iter(loader)):
             paths = [meta['lq_path'] for chunk in batch['meta'].data for meta in chunk]
             yield Batch(paths, to_uint8(batch['lq']), to_uint8(batch['gt']) if 'gt' in batch else None)
             progress.update(len(paths))
+
+
+def _ahead(batches: Iterator) -> Iterator:
+    """The same, but the next one is loaded by a thread while this one is worked on."""
+    same_device = partial(torch.cuda.set_device, torch.cuda.current_device()) if torch.cuda.is_available() else None
+    with ThreadPoolExecutor(1, initializer=same_device) as loading:
+        following = loading.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = loading.submit(next, batches, None)
+            yield batch
 
 
 def restore_batch(net: Callable, batch: Batch) -> torch.Tensor:

@@ -1,10 +1,8 @@
 """The HQ images as files, and the zip that CodaLab takes."""
 import json
-import os
 import platform
 import zipfile
-from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +18,6 @@ from facesr.files import atomic_path, file_sha256, write_atomic
 from facesr.scoring import verify_zip
 
 RECORD = 'submission.json'
-THREADS = 4  # more would only wait for the network's cores
 
 
 def hq_names(lq_paths) -> list:
@@ -41,53 +38,16 @@ def encode_png(image: np.ndarray) -> bytes:
     return cv2.imencode('.png', image)[1].tobytes()
 
 
-class HQWriter:
-    """PNGs of HQ images, encoded and written by threads while the next batch is computed; a context.
+def save_png(image: np.ndarray, path=None) -> bytes:
+    """As `encode_png`, and written to `path` if there is one.
 
-    Args:
-        save_path (str | Path | None): Folder for them.
-        add_to_zip (Callable | None): From `submission_zip`; called in the order of `write`.
+    Raises:
+        OSError: It cannot be written.
     """
-
-    def __init__(self, save_path=None, add_to_zip=None):
-        self._folder, self._add_to_zip = save_path and Path(save_path), add_to_zip
-        self._threads = min(THREADS, os.cpu_count() or 1)
-        self._pending = deque()
-
-    def __enter__(self):
-        self._pool = ThreadPoolExecutor(self._threads)
-        return self
-
-    def __exit__(self, kind, *_):
-        try:
-            while self._pending and kind is None:
-                self._finish_one()
-        finally:
-            self._pool.shutdown(cancel_futures=True)
-
-    def write(self, name: str, image: np.ndarray) -> None:
-        """Take over a uint8 BGR image (h, w, 3); waits if too many are taken over already.
-
-        Raises:
-            OSError: An image taken over earlier could not be written.
-        """
-        if self._folder is None and self._add_to_zip is None:
-            return
-        while len(self._pending) >= 2 * self._threads:
-            self._finish_one()
-        self._pending.append((name, self._pool.submit(self._encode, name, image)))
-
-    def _encode(self, name: str, image: np.ndarray) -> bytes:
-        png = encode_png(image)
-        if self._folder is not None:
-            write_atomic(self._folder / name, png)
-        return png
-
-    def _finish_one(self) -> None:
-        name, png = self._pending.popleft()
-        png = png.result()
-        if self._add_to_zip is not None:
-            self._add_to_zip(name, png)
+    png = encode_png(image)
+    if path is not None:
+        write_atomic(path, png)
+    return png
 
 
 @contextmanager

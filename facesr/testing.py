@@ -2,6 +2,7 @@
 import json
 import math
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -16,7 +17,8 @@ from facesr.errors import UserError
 from facesr.evaluation import as_arrays, bicubic_psnr, mean_metrics, measure, read_batches, restore_batch
 from facesr.files import write_atomic
 from facesr.metrics import METRICS
-from facesr.submission import HQWriter, hq_names, submission_zip
+from facesr.submission import hq_names, save_png, submission_zip
+from facesr.threads import Background
 from facesr.training import build_restorer
 
 SPLITS = ('val', 'test')
@@ -83,16 +85,16 @@ def run_test(net, loader, metrics=None, save_path=None, zip_file=None, crop_bord
     sizes, results, baseline = {}, [], []
     with ExitStack() as stack:
         add_to_zip = stack.enter_context(submission_zip(zip_file, sizes)) if zip_file else None
-        writer = stack.enter_context(HQWriter(save_path, add_to_zip))
+        background = stack.enter_context(Background())
         for batch in read_batches(loader):
-            hq = restore_batch(net, batch)
-            height, width = batch.lq.shape[-2:]
-            for path, image in zip(batch.lq_paths, as_arrays(hq), strict=True):
-                sizes[names[path]] = (height * scale, width * scale)
-                writer.write(names[path], image)
+            hq, outputs = restore_batch(net, batch), [names[path] for path in batch.lq_paths]
+            sizes.update(dict.fromkeys(outputs, tuple(scale * side for side in batch.lq.shape[-2:])))
+            for name, image in zip(outputs, as_arrays(hq), strict=True) if save_path or zip_file else ():
+                background.submit(save_png, image, Path(save_path) / name if save_path else None,
+                                  then=partial(add_to_zip, name) if zip_file else None)
             if batch.gt is not None:
-                results += measure(metrics, batch, hq)
-                baseline += bicubic_psnr(batch, crop_border)
+                background.submit(measure, metrics, batch, hq, then=results.extend)
+                background.submit(bicubic_psnr, batch, crop_border, then=baseline.extend)
     if not results:
         return Report(len(sizes), sizes, [], {}, math.nan)
     return Report(len(sizes), sizes, results, mean_metrics(results), fmean(baseline))

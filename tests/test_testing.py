@@ -17,7 +17,7 @@ from facesr.datasets.loader import build_eval_loader
 from facesr.errors import UserError
 from facesr.evaluation import bicubic, evaluate_loader, restore
 from facesr.inference import network
-from facesr.submission import HQWriter, encode_png, hq_names, submission_zip
+from facesr.submission import encode_png, hq_names, submission_zip
 from facesr.testing import load_split, run_test
 from facesr.training import build_restorer
 
@@ -188,27 +188,25 @@ def test_the_same_images_are_the_same_zip(tiny_config, tmp_path):
     assert (tmp_path / 'a.zip').read_bytes() == (tmp_path / 'b.zip').read_bytes()
 
 
-def test_images_are_written_in_order_however_long_they_take(tmp_path, monkeypatch):
-    encode = submission.encode_png
+def test_images_are_zipped_in_order_however_long_they_take(tiny_config, tmp_path, monkeypatch):
+    encode, waits = submission.encode_png, iter([0.1, 0])
 
     def slow(image):
-        time.sleep(image[0, 0, 0] / 1000)
+        time.sleep(next(waits))
         return encode(image)
 
     monkeypatch.setattr(submission, 'encode_png', slow)
-    names = [f'{i}.png' for i in range(12)]
-    with submission_zip(tmp_path / 'a.zip', dict.fromkeys(names, (2, 2))) as add, HQWriter(tmp_path, add) as writer:
-        for i, name in enumerate(names):
-            writer.write(name, np.full((2, 2, 3), 0 if i % 3 else 60, np.uint8))
+    cfg = tiny_config(**SMALL)
+    run_test(network(build_restorer(cfg)), load_split(cfg, 'test'), zip_file=tmp_path / 'a.zip')
     with zipfile.ZipFile(tmp_path / 'a.zip') as archive:
-        assert archive.namelist() == names
-    assert sorted(path.name for path in tmp_path.glob('*.png')) == sorted(names)
+        assert archive.namelist() == ['00000.png', '00001.png']
 
 
-def test_an_image_that_cannot_be_written_is_told(tmp_path):
+def test_an_image_that_cannot_be_written_is_told(tiny_config, tmp_path):
     (tmp_path / 'folder').write_text('in the way')
-    with pytest.raises(OSError, match='folder'), HQWriter(tmp_path / 'folder') as writer:
-        writer.write('a.png', np.zeros((2, 2, 3), np.uint8))
+    cfg = tiny_config(**SMALL)
+    with pytest.raises(OSError, match='folder'):
+        run_test(network(build_restorer(cfg)), load_split(cfg, 'test'), save_path=tmp_path / 'folder')
 
 
 def test_a_model_over_the_budget_makes_no_zip(refused, checkpoint, tiny_root, tmp_path):
