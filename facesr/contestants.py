@@ -15,8 +15,8 @@ from facesr.evaluation import Batch, as_arrays, restore_batch
 from facesr.inference import network
 from facesr.png import BadImage
 from facesr.predictions import PredictionError, open_predictions
-from facesr.report import Sources, find_sources
 from facesr.scoring import check_names
+from facesr.sources import Sources, find_sources
 from facesr.testing import load_model
 
 EMA, ENSEMBLE = 'ema', 'x8'  # what may follow a checkpoint, after a colon

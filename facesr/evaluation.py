@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from facesr.errors import UserError
 from facesr.inference import network, unwrapped
-from facesr.metrics import build_metrics, psnr
+from facesr.metrics import build_metrics, psnr_of_arrays
 from facesr.threads import one_thread
 
 EMA_SUFFIX = '_ema'  # of metrics of the weights' moving average
@@ -161,14 +161,9 @@ def bicubic(lq: np.ndarray, scale: int = 4) -> np.ndarray:
     return cv2.resize(lq, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
 
 
-@one_thread()
-def bicubic_psnr(batch: Batch, crop_border: int = 0) -> list:
-    """PSNR in dB of bicubic upscaling of each of a batch's pairs."""
-    scale = batch.gt.shape[-1] // batch.lq.shape[-1]
-    upscaled = np.stack([bicubic(lq, scale) for lq in as_arrays(batch.lq)])
-    upscaled = torch.from_numpy(upscaled[..., ::-1].transpose(0, 3, 1, 2).copy())
-    inside = slice(crop_border, -crop_border or None)
-    return psnr(upscaled[..., inside, inside], batch.gt[..., inside, inside]).tolist()
+def bicubic_psnr(lq: np.ndarray, gt: np.ndarray, crop_border: int = 0) -> float:
+    """PSNR in dB of bicubic upscaling of a pair of uint8 images (h, w, 3)."""
+    return psnr_of_arrays(bicubic(lq, gt.shape[0] // lq.shape[0]), gt, crop_border)
 
 
 def as_arrays(images: torch.Tensor) -> np.ndarray:

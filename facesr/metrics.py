@@ -65,6 +65,14 @@ def psnr(hq: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     return 10 * torch.log10(255**2 / (error / hq[0].numel()))
 
 
+def psnr_of_arrays(hq: np.ndarray, gt: np.ndarray, crop_border: int = 0) -> float:
+    """As `psnr`, of two uint8 images (h, w, 3) with colours in the same order."""
+    inside = slice(crop_border, -crop_border or None)
+    rows = (torch.from_numpy(image[inside, inside].reshape(1, 1, -1, 3 * image[inside, inside].shape[1]).copy())
+            for image in (hq, gt))
+    return float(psnr(*rows))
+
+
 @one_thread()
 def ssim(hq: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     """Structural similarity, the mean over channels.

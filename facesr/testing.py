@@ -94,7 +94,8 @@ def run_test(net, loader, metrics=None, save_path=None, zip_file=None, crop_bord
                                   then=partial(add_to_zip, name) if zip_file else None)
             if batch.gt is not None:
                 background.submit(measure, metrics, batch, hq, then=results.extend)
-                background.submit(bicubic_psnr, batch, crop_border, then=baseline.extend)
+                for lq, gt in zip(as_arrays(batch.lq), as_arrays(batch.gt), strict=True):
+                    background.submit(bicubic_psnr, lq, gt, crop_border, then=baseline.append)
     if not results:
         return Report(len(sizes), sizes, [], {}, math.nan)
     return Report(len(sizes), sizes, results, mean_metrics(results), fmean(baseline))

@@ -21,9 +21,10 @@ from facesr.evaluation import bicubic, evaluate
 from facesr.inference import network
 from facesr.logs import Run, read_runs
 from facesr.metrics import build_metrics
-from facesr.report import Comparison, ImageRow, Measured, Sources, find_sources, measure_run, render
+from facesr.report import Comparison, ImageRow, Measured, measure_run, render
 from facesr.report.provenance import training_time
 from facesr.report.settings import as_call
+from facesr.sources import Sources, find_sources
 from facesr.submission import encode_png
 from facesr.testing import load_model, load_split
 from facesr.training import train

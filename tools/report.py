@@ -9,7 +9,8 @@ from facesr.cli import ArgumentParser, ConfigOptions
 from facesr.errors import report_user_errors
 from facesr.files import output_file, write_atomic
 from facesr.logs import LOG_SUFFIX, read_runs
-from facesr.report import find_sources, measure_run, render
+from facesr.report import measure_run, render
+from facesr.sources import find_sources
 
 
 def parse_args():

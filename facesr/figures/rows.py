@@ -4,13 +4,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch.utils.data import DataLoader
 
 from facesr.errors import UserError
-from facesr.evaluation import Restored, bicubic, restore
-from facesr.metrics import build_metrics
+from facesr.evaluation import Restored, bicubic_psnr, restore
+from facesr.metrics import psnr_of_arrays
 
 
 class Row(NamedTuple):
@@ -93,11 +91,4 @@ def _rows(net: Callable, loader, indices: list, crop_border: int) -> list:
 
 def _measure(image: Restored, crop_border: int) -> tuple:
     """PSNR of HQ and of bicubic upscaling."""
-    psnr = build_metrics(dict(metrics=['PSNR'], crop_border=crop_border))['PSNR']
-    upscaled = bicubic(image.lq, image.gt.shape[0] // image.lq.shape[0])
-    hq, upscaled, gt = (_tensor(picture) for picture in (image.hq, upscaled, image.gt))
-    return float(psnr(hq, gt)), float(psnr(upscaled, gt))
-
-
-def _tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    return psnr_of_arrays(image.hq, image.gt, crop_border), bicubic_psnr(image.lq, image.gt, crop_border)

@@ -8,11 +8,11 @@ import torch
 
 from facesr.checks import count_parameters
 from facesr.errors import UserError
-from facesr.evaluation import Restored, bicubic, evaluate
+from facesr.evaluation import bicubic_psnr, evaluate
 from facesr.images import read_image
 from facesr.inference import network
 from facesr.metrics import build_metrics
-from facesr.report.find import Sources
+from facesr.sources import Sources
 from facesr.submission import encode_png
 from facesr.testing import load_model, load_split
 
@@ -69,27 +69,21 @@ def measure_run(sources: Sources, images) -> Measured:
     metrics = build_metrics(dict(cfg.test_cfg, metrics=names))
     # On the disk, because which images are shown is known at the end, and thousands would fill the memory.
     with TemporaryDirectory() as folder:
-        rows = _measure(network(model), loader, metrics, Path(folder))
+        rows = _measure(network(model), loader, metrics, Path(folder), cfg.test_cfg.get('crop_border', 0))
         places = _spread(rows, wanted) if isinstance(wanted, int) else wanted
         comparisons = [_comparison(rows[i], *pairs[i], Path(folder) / f'{i}.png') for i in places]
     return Measured(rows, comparisons, count_parameters(model.generator), _name_of(device))
 
 
-def _measure(net, loader, metrics: dict, folder: Path) -> list:
+def _measure(net, loader, metrics: dict, folder: Path, border: int) -> list:
     """Measure every pair, and write HQ number i to `folder`/i.png."""
     measured = []
     for i, (image, result) in enumerate(evaluate(net, loader, metrics)):
         (folder / f'{i}.png').write_bytes(encode_png(image.hq))
-        measured.append((result, _bicubic_psnr(image, metrics['PSNR'])))
+        measured.append((result, bicubic_psnr(image.lq, image.gt, border)))
     order = sorted(range(len(measured)), key=lambda i: (-measured[i][0].metrics['PSNR'], measured[i][0].name))
     ranks = {i: rank for rank, i in enumerate(order, 1)}
     return [ImageRow(result.name, result.metrics, baseline, ranks[i]) for i, (result, baseline) in enumerate(measured)]
-
-
-def _bicubic_psnr(image: Restored, psnr) -> float:
-    upscaled = bicubic(image.lq, image.gt.shape[0] // image.lq.shape[0])
-    batches = (torch.from_numpy(x[..., ::-1].transpose(2, 0, 1).copy())[None] for x in (upscaled, image.gt))
-    return float(psnr(*batches))
 
 
 def _places(names: list, wanted: list) -> list:

@@ -13,10 +13,10 @@ from facesr.figures import curve_figures
 from facesr.logs import LOG_SUFFIX, Run
 from facesr.metrics import METRICS
 from facesr.report.charts import histogram, inline_svg
-from facesr.report.find import Sources
 from facesr.report.measure import Measured
 from facesr.report.provenance import provenance_rows, training_time
 from facesr.report.settings import settings_rows
+from facesr.sources import Sources
 
 TEMPLATE = Path(__file__).parent / 'template'
 DIGITS = 4  # of metrics, as tools/test.py prints them

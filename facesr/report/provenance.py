@@ -11,7 +11,7 @@ import torch
 import facesr
 from facesr.files import file_sha256
 from facesr.logs import Run
-from facesr.report.find import Sources
+from facesr.sources import Sources
 
 REPOSITORY = Path(facesr.__file__).parent.parent
 

@@ -72,8 +72,9 @@ test_pipeline = [
 data = dict(
     workers_per_gpu=4,
     train_dataloader=dict(samples_per_gpu=8),
-    val_dataloader=dict(samples_per_gpu=1),
-    test_dataloader=dict(samples_per_gpu=1),
+    # A thread loads the next images meanwhile; starting processes for it takes longer than 100 images.
+    val_dataloader=dict(samples_per_gpu=1, workers_per_gpu=0),
+    test_dataloader=dict(samples_per_gpu=1, workers_per_gpu=0),
     train=dict(
         type='SRAnnotationDataset',
         lq_folder=f'{data_root}/train/GT',  # the dataset asks for one; the pipeline never reads it

@@ -12,7 +12,7 @@ from facesr.evaluation import EMA_SUFFIX
 
 
 class Sources(NamedTuple):
-    """Where a report comes from.
+    """Where the figures of a run come from.
 
     Attributes:
         work_dir (Path): The run's folder.
