@@ -12,7 +12,7 @@ WORK_DIR = 'work_dirs/srresnet_sample'
 
 
 def run_demo() -> dict:
-    """Sample, annotation, check, training, validation, hand-in zip and pictures; quick when done before.
+    """Sample, annotation, check, training, validation, hand-in zip, pictures, report; quick when done before.
 
     Returns:
         dict[str, str]: What was made, by what it is, as paths relative to the repository.
@@ -34,6 +34,7 @@ def run_demo() -> dict:
         'LQ samples, as drawn': f'{WORK_DIR}/degradation.png',
         'loss and PSNR curves': f'{WORK_DIR}/curves',
         'LQ | bicubic | HQ | GT': f'{WORK_DIR}/comparison.png',
+        'all of it in a browser': f'{WORK_DIR}/report.html',
     }
     _tool('test.py', CONFIG, best, '--out', made['validation metrics'])
     _tool('test.py', CONFIG, best, '--split', 'test', '--save-path', made['HQ test images'], '--zip',
@@ -41,6 +42,7 @@ def run_demo() -> dict:
     _tool('show_degradation.py', CONFIG, '--out', made['LQ samples, as drawn'])
     _tool('plot_curves.py', WORK_DIR, '--out', made['loss and PSNR curves'])
     _tool('show_results.py', CONFIG, best, '--out', made['LQ | bicubic | HQ | GT'])
+    _tool('report.py', WORK_DIR)
     return made
 
 

@@ -28,7 +28,7 @@ def test_demo_runs_to_the_end_and_again(tmp_path):
     assert done.returncode == 0, done.stderr
     work_dir = tmp_path / 'work_dirs/srresnet_sample'
     listed = dict(re.findall(r'^  (\S.*?)\s{2,}(\S+)$', done.stdout, re.MULTILINE))
-    assert len(listed) == 7 and all((tmp_path / path).exists() for path in listed.values())
+    assert len(listed) == 8 and all((tmp_path / path).exists() for path in listed.values())
     with zipfile.ZipFile(work_dir / 'submission.zip') as archive:
         assert archive.namelist() == [path.name for path in sorted((tmp_path / 'data/sample/test/LQ').iterdir())]
     assert 'bicubic PSNR' in done.stdout and (work_dir / 'iter_4.pth').is_file()
