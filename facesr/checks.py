@@ -12,7 +12,7 @@ from facesr.degradation.device import OPENCV, TORCHVISION
 from facesr.errors import UserError
 from facesr.evaluation import EMA_SUFFIX
 from facesr.files import list_images
-from facesr.metrics import build_metrics
+from facesr.metrics import WINDOW, build_metrics
 
 LARGEST = 2**32  # NumPy's seeds end there
 # The keys about how a step is computed, with the values that leave it as MMEditing computes it.
@@ -172,6 +172,12 @@ def check_pairs(split: str, cfg: Config) -> None:
         there, lacking = (lq_folder, gt_folder) if alone[0] in lq else (gt_folder, lq_folder)
         raise UserError(f'{there / alone[0]} has no partner in {lacking} ({len(alone)} images without one); '
                         'LQ and GT must have the same names')
+    test_cfg = cfg.get('test_cfg') or {}
+    least = 2 * test_cfg.get('crop_border', 0) + (WINDOW if 'SSIM' in str(test_cfg.get('metrics')) else 1)
+    small = [name for name, info in gt.items() if min(info.height, info.width) < least]
+    if small:
+        raise UserError(f'{gt_folder / small[0]}: is smaller than the {least} pixels a side that test_cfg.metrics with '
+                        f'test_cfg.crop_border={test_cfg.get("crop_border", 0)} can measure')
     for name, info in lq.items():
         if (info.height * scale, info.width * scale) != (gt[name].height, gt[name].width):
             raise UserError(f'{lq_folder / name} is {info.width}x{info.height}, but its GT is {gt[name].width}x'

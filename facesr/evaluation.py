@@ -88,9 +88,12 @@ def _ahead(batches: Iterator) -> Iterator:
     same_device = partial(torch.cuda.set_device, torch.cuda.current_device()) if torch.cuda.is_available() else None
     with ThreadPoolExecutor(1, initializer=same_device) as loading:
         following = loading.submit(next, batches, None)
-        while (batch := following.result()) is not None:
-            following = loading.submit(next, batches, None)
-            yield batch
+        try:
+            while (batch := following.result()) is not None:
+                following = loading.submit(next, batches, None)
+                yield batch
+        finally:
+            del following  # a failed one's traceback leads back here and would keep the loader's processes
 
 
 def restore_batch(net: Callable, batch: Batch) -> torch.Tensor:
@@ -100,9 +103,10 @@ def restore_batch(net: Callable, batch: Batch) -> torch.Tensor:
         UserError: What the network gives is not finite.
     """
     output = net(batch.lq.float().div_(255))
-    if not output.sum().isfinite():
-        raise UserError(f'{batch.lq_paths[0]}: the network gives NaN or infinite values; without mixed precision '
-                        '(--amp) it may not')
+    finite = output.isfinite().flatten(1).all(1).tolist()
+    if not all(finite):
+        raise UserError(f'{batch.lq_paths[finite.index(False)]}: the network gives NaN or infinite values; take an '
+                        'earlier checkpoint, or full precision if --amp was given')
     return to_uint8(output)
 
 
@@ -113,7 +117,15 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
 
 
 def measure(metrics: dict, batch: Batch, hq: torch.Tensor) -> list:
-    """An `ImageResult` per image of a batch of pairs, computed where `hq` is."""
+    """An `ImageResult` per image of a batch of pairs, computed where `hq` is.
+
+    Raises:
+        UserError: HQ and GT have different sizes.
+    """
+    if hq.shape != batch.gt.shape:
+        (height, width), (gt_height, gt_width) = hq.shape[-2:], batch.gt.shape[-2:]
+        raise UserError(f'{batch.lq_paths[0]}: the network makes {width}x{height} of it, but its GT is '
+                        f'{gt_width}x{gt_height}; give a config whose scale fits')
     gt = batch.gt.to(hq.device, non_blocking=True)
     values = {name: compute(hq, gt).tolist() for name, compute in metrics.items()}
     return [ImageResult(Path(path).name, {name: values[name][i] for name in metrics})
@@ -140,8 +152,8 @@ def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: 
     for batch in read_batches(loader):
         hq = restore_batch(net, batch)
         measured = measure(metrics, batch, hq)
-        if keep is not None:
-            keep.extend(_as_images(batch, hq)[:max(0, keep_at_most - len(keep))])
+        if keep is not None and len(keep) < keep_at_most:
+            keep.extend(_as_images(batch, hq)[:keep_at_most - len(keep)])
         if ema:
             for result, average in zip(measured, measure(metrics, batch, restore_batch(ema, batch)), strict=True):
                 result.metrics.update({name + EMA_SUFFIX: value for name, value in average.metrics.items()})

@@ -12,6 +12,8 @@ from mmedit.datasets.base_sr_dataset import IMG_EXTENSIONS
 
 from facesr.errors import UserError
 
+UMASK = os.umask(0)  # can only be read by setting it, which threads must not do
+os.umask(UMASK)
 SPARE = 2**20  # bytes to leave on a disk, for the logs
 # Images that Pillow would open but MMEditing's datasets pass over without a word.
 UNREAD = ('.webp', '.gif', '.avif', '.heic', '.jp2', '.jfif')
@@ -28,21 +30,25 @@ def atomic_path(path):
         OSError: The file cannot be written; it names `path`, not the temporary file.
     """
     path = Path(path)
-    temporary = None
+    temporary = elsewhere = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
         os.close(handle)
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:
+            elsewhere = error if error.filename not in (None, temporary) else None
+            raise
         with open(temporary, 'rb+') as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp made it private
+        os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp made it private
         os.replace(temporary, path)
         _flush_folder(path.parent)
     except BaseException as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error is not elsewhere:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
@@ -87,12 +93,6 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_atomic(path, data) -> None:

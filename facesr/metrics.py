@@ -77,9 +77,9 @@ def psnr_of_arrays(hq: np.ndarray, gt: np.ndarray, crop_border: int = 0) -> floa
 def ssim(hq: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     """Structural similarity, the mean over channels.
 
-    Computed from the sum and the difference of the images: two blurred squares instead of three, and
-    float32 is enough, since where images are alike the difference is small. On a CPU OpenCV filters, plane by
-    plane, which stays in the cache.
+    Computed from the sum and the difference of the images: two blurred squares instead of three. float32 is
+    enough, since where images are alike the difference is small, and the sum has its mean taken off before it is
+    squared, which leaves its variance as it is. On a CPU OpenCV filters, plane by plane, which stays in the cache.
 
     Args:
         hq (Tensor): (n, c, h, w), in [0, 255], at least 11x11.
@@ -92,7 +92,9 @@ def ssim(hq: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
     """
     if hq.device.type != 'cpu':
         total, difference = hq.float() + gt, hq.float() - gt
-        return _similarity(map(_blur, (total, difference, total.square(), difference.square()))).mean(1)
+        centre = total.mean((-2, -1), keepdim=True).round_()
+        total -= centre
+        return _similarity(map(_blur, (total, difference, total.square(), difference.square())), centre).mean(1)
     planes = map(_ssim_of_plane, hq.flatten(0, 1).numpy(), gt.flatten(0, 1).numpy())
     return torch.stack(list(planes)).view(hq.shape[:2]).mean(1)
 
@@ -109,17 +111,21 @@ def luma(images: torch.Tensor) -> torch.Tensor:
 def _ssim_of_plane(x: np.ndarray, y: np.ndarray) -> torch.Tensor:
     """Of two planes (h, w)."""
     total, difference = cv2.add(x, y, dtype=cv2.CV_32F), cv2.subtract(x, y, dtype=cv2.CV_32F)
+    centre = round(cv2.mean(total)[0])
+    total = cv2.subtract(total, float(centre))
     inside = slice(WINDOW // 2, -(WINDOW // 2))
     blurred = (cv2.GaussianBlur(values, (WINDOW, WINDOW), SIGMA)[inside, inside]
                for values in (total, difference, cv2.multiply(total, total), cv2.multiply(difference, difference)))
-    return _similarity(map(torch.from_numpy, blurred))
+    return _similarity(map(torch.from_numpy, blurred), centre)
 
 
-def _similarity(blurred) -> torch.Tensor:
-    """From the blurred sum and difference of images (..., h, w), and their blurred squares: (...), float64."""
+def _similarity(blurred, centre) -> torch.Tensor:
+    """From the blurred sum (less `centre`) and difference of images (..., h, w), and their blurred squares: (...),
+    float64.
+    """
     total, difference, total_variance, difference_variance = blurred
-    total, difference = total.square(), difference.square()
-    total_variance, difference_variance = total_variance - total, difference_variance - difference
+    total_variance, difference_variance = total_variance - total.square(), difference_variance - difference.square()
+    total, difference = (total + centre).square_(), difference.square()
     similarity = (total - difference).add_(2 * C1).mul_((total_variance - difference_variance).add_(2 * C2))
     similarity.div_(total.add_(difference).add_(2 * C1)).div_(total_variance.add_(difference_variance).add_(2 * C2))
     return similarity.mean((-2, -1), dtype=_wide(similarity)).double()
@@ -162,17 +168,23 @@ def _lpips() -> Callable:
     weights = Path(torch.hub.get_dir()) / 'checkpoints' / url.rpartition('/')[2]
     if not weights.is_file():
         raise UserError(f'metric "LPIPS": needs AlexNet\'s weights, {weights}; download them from {url}')
-    try:
-        from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
-    except ImportError:
-        raise UserError('metric "LPIPS": needs torchmetrics; pip install torchmetrics') from None
-    net = LearnedPerceptualImagePatchSimilarity('alex').net.eval()
+    net = _lpips_net(weights)
 
     @torch.no_grad()
     def compute(hq, gt):
         return net.to(hq.device)(hq / 127.5 - 1, gt / 127.5 - 1).flatten().double()
 
     return compute
+
+
+@cache
+def _lpips_net(_weights: Path) -> torch.nn.Module:
+    try:
+        from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
+    except ImportError:
+        raise UserError('metric "LPIPS": needs torchmetrics; pip install torchmetrics') from None
+    with torch.random.fork_rng(devices=[]):  # the weights are drawn before they are read: not from training's numbers
+        return LearnedPerceptualImagePatchSimilarity('alex').net.eval()
 
 
 def _niqe() -> Callable:
@@ -215,7 +227,9 @@ def build_metrics(test_cfg) -> dict[str, Callable]:
     Raises:
         UserError: A metric is unknown, or what it needs is not there.
     """
-    names, border = list((test_cfg or {}).get('metrics') or []), (test_cfg or {}).get('crop_border', 0)
+    test_cfg = test_cfg or {}
+    names, border = test_cfg.get('metrics') or [], test_cfg.get('crop_border', 0)
+    names = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in names if name not in METRICS]
     if unknown or not names:
         raise UserError(f'config key "test_cfg.metrics" is {names}: give some of {", ".join(METRICS)}')

@@ -153,8 +153,8 @@ def summary(result: Score) -> str:
 
 def write_score(path, result: Score, **about) -> None:
     """Write a score as JSON: what `about` says, the mean, and each image's MSE and PSNR; null is infinite."""
-    images = [dict(name=image.name, MSE=image.mse, PSNR=_finite(image.psnr)) for image in result.images]
-    content = dict(about, mean=dict(PSNR=_finite(result.psnr)), images=images)
+    images = [dict(name=image.name, MSE=image.mse, PSNR=finite_or_none(image.psnr)) for image in result.images]
+    content = dict(about, mean=dict(PSNR=finite_or_none(result.psnr)), images=images)
     write_atomic(path, f'{json.dumps(content, indent=2)}\n')
 
 
@@ -190,5 +190,6 @@ def _measure(name: str, gt: np.ndarray, predictions: Predictions) -> ImageScore:
     return ImageScore(name, mse, psnr_of(mse))
 
 
-def _finite(value: float):
+def finite_or_none(value: float):
+    """The value, or None, which JSON has, where it is infinite or NaN, which JSON has not."""
     return value if math.isfinite(value) else None

@@ -17,6 +17,7 @@ from facesr.errors import UserError
 from facesr.evaluation import as_arrays, bicubic_psnr, mean_metrics, measure, read_batches, restore_batch
 from facesr.files import write_atomic
 from facesr.metrics import METRICS
+from facesr.scoring import finite_or_none
 from facesr.submission import hq_names, save_png, submission_zip
 from facesr.threads import Background
 from facesr.training import build_restorer
@@ -76,11 +77,13 @@ def run_test(net, loader, metrics=None, save_path=None, zip_file=None, crop_bord
         Report: Without GT, `results` and `mean` are empty and `bicubic_psnr` is nan.
 
     Raises:
-        UserError: HQ names would clash, or the outputs would overwrite the LQ images.
+        UserError: HQ names would clash, or the outputs would overwrite LQ or GT images.
     """
     lq_paths = [info['lq_path'] for info in loader.dataset.data_infos]
-    if save_path and Path(save_path).resolve() in {Path(path).resolve().parent for path in lq_paths}:
-        raise UserError(f'{save_path}: is the folder of the LQ images, which would be overwritten; give another')
+    inputs = {Path(info[key]).resolve().parent for info in loader.dataset.data_infos for key in ('lq_path', 'gt_path')
+              if key in info}
+    if save_path and Path(save_path).resolve() in inputs:
+        raise UserError(f'{save_path}: is a folder of LQ or GT images, which would be overwritten; give another')
     names, scale = dict(zip(lq_paths, hq_names(lq_paths), strict=True)), loader.dataset.scale
     sizes, results, baseline = {}, [], []
     with ExitStack() as stack:
@@ -103,9 +106,13 @@ def run_test(net, loader, metrics=None, save_path=None, zip_file=None, crop_bord
 
 def write_metrics(path, report: Report, **about) -> None:
     """Write a report as JSON: what `about` says, the means, and each image's metrics."""
-    images = [dict(name=result.name, **result.metrics) for result in report.results]
-    content = dict(about, mean=report.mean, bicubic=dict(PSNR=report.bicubic_psnr), images=images)
+    images = [dict(name=result.name, **_plain(result.metrics)) for result in report.results]
+    content = dict(about, mean=_plain(report.mean), bicubic=_plain(dict(PSNR=report.bicubic_psnr)), images=images)
     write_atomic(path, f'{json.dumps(content, indent=2)}\n')
+
+
+def _plain(metrics: dict) -> dict:
+    return {name: finite_or_none(value) for name, value in metrics.items()}
 
 
 def summary(report: Report, crop_border: int = 0) -> str:

@@ -64,6 +64,9 @@ class Background:
 
     def _finish_one(self) -> None:
         future, then = self._pending.popleft()
-        result = future.result()
+        try:
+            result = future.result()
+        finally:
+            del future  # a failed one's traceback leads back here
         if then:
             then(result)

@@ -33,7 +33,10 @@ def pairs(sample_root):
     near[50, 60, 1] ^= 1
     noise = [rng.integers(0, 256, gt[0].shape, np.uint8) for _ in range(2)]
     flat = [np.full_like(gt[0], 255), np.full_like(gt[0], 254)]
-    return [*hq, near, noise[0], flat[0]], [*gt, gt[0], noise[1], flat[1]]
+    grain = rng.normal(0, 5, gt[0].shape)
+    bright = [(230 + sign * grain).round().clip(0, 255).astype(np.uint8) for sign in (1, -1)]
+    even = np.full_like(gt[0], 230)
+    return [*hq, near, noise[0], flat[0], even, bright[0]], [*gt, gt[0], noise[1], flat[1], bright[0], bright[1]]
 
 
 @pytest.mark.parametrize('border', [0, 4])
@@ -122,8 +125,8 @@ def test_lpips_with_weights_in_the_cache(pairs, tmp_path, monkeypatch):
     folder = tmp_path / 'hub/checkpoints'
     folder.mkdir(parents=True)
     torch.save(alexnet(weights=None).state_dict(), folder / AlexNet_Weights.DEFAULT.url.rpartition('/')[2])
-    hq, gt = (as_batch(images) for images in pairs)
-    values = build_metrics(dict(metrics=['LPIPS']))['LPIPS'](hq, torch.cat([gt[:4], hq[4:]]))
+    hq, gt = (as_batch(images[:5]) for images in pairs)
+    values = build_metrics(dict(metrics=['LPIPS']))['LPIPS'](hq, torch.cat([gt[:4], hq[4:5]]))
     assert values.shape == (5, ) and values[4] == 0 and (values[:4] > 0).all() and values[3] > values[2]
 
 

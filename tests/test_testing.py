@@ -15,10 +15,11 @@ from facesr import submission
 from facesr.checkpoint import save_checkpoint
 from facesr.datasets.loader import build_eval_loader
 from facesr.errors import UserError
-from facesr.evaluation import bicubic, evaluate_loader, restore
+from facesr.evaluation import ImageResult, bicubic, evaluate_loader, restore
 from facesr.inference import network
+from facesr.metrics import build_metrics
 from facesr.submission import encode_png, hq_names, submission_zip
-from facesr.testing import load_split, run_test
+from facesr.testing import Report, load_split, run_test, write_metrics
 from facesr.training import build_restorer
 
 CONFIG = 'configs/srresnet_ffhq.py'
@@ -96,6 +97,8 @@ def test_wrong_calls_are_one_line(refused, checkpoint, tiny_root, tmp_path):
 def test_an_output_that_is_something_else_is_refused_at_once(refused, checkpoint, tiny_root, tmp_path):
     arguments = [CONFIG, checkpoint, '--data-root', tiny_root]
     before = checkpoint.read_bytes()
+    line = refused('test.py', *arguments, '--zip', tmp_path / 'a.zip', '--out', tmp_path / 'submission.json')
+    assert 'is where the record of the zip goes' in line
     for option, path in (('--zip', tmp_path), ('--out', tmp_path), ('--zip', checkpoint)):
         line = refused('test.py', *arguments, option, path, *SMALL_OPTIONS)
         assert 'give the name of a .' in line
@@ -145,8 +148,28 @@ def test_damage_in_the_middle_of_an_image_is_named(tiny_config, tmp_path):
 
 def test_inputs_are_not_overwritten(tiny_config):
     cfg = tiny_config(**SMALL)
-    with pytest.raises(UserError, match='is the folder of the LQ images'):
-        run_test(network(build_restorer(cfg)), load_split(cfg, 'test'), save_path=cfg.data.test.lq_folder)
+    net, metrics = network(build_restorer(cfg)), build_metrics(cfg.test_cfg)
+    for split, folder in (('test', cfg.data.test.lq_folder), ('val', cfg.data.val.gt_folder)):
+        with pytest.raises(UserError, match='is a folder of LQ or GT images'):
+            run_test(net, load_split(cfg, split), metrics, save_path=folder)
+
+
+def test_a_border_that_leaves_nothing_is_refused(tiny_config):
+    cfg = tiny_config(**{'test_cfg.crop_border': 30})
+    with pytest.raises(UserError, match='00000.png: is smaller than the 71 pixels .*crop_border=30'):
+        load_split(cfg, 'val')
+
+
+def test_a_network_of_another_scale_is_told(tiny_config):
+    cfg = tiny_config(**SMALL)
+    with pytest.raises(UserError, match='makes 32x32 of it, but its GT is 64x64'):
+        run_test(lambda lq: lq.repeat(1, 1, 2, 2), load_split(cfg, 'val'), build_metrics(cfg.test_cfg))
+
+
+def test_infinite_psnr_is_valid_json(tmp_path):
+    report = Report(1, {}, [ImageResult('a.png', dict(PSNR=float('inf')))], dict(PSNR=float('inf')), 30.)
+    write_metrics(tmp_path / 'm.json', report)
+    assert json.loads((tmp_path / 'm.json').read_text(), parse_constant=pytest.fail)['mean'] == dict(PSNR=None)
 
 
 def test_restoring_leaves_grad_mode_alone(tiny_config):

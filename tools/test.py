@@ -1,4 +1,5 @@
 """Measure a checkpoint on the validation pairs, or restore the test images and zip them for handing in."""
+from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
@@ -9,7 +10,7 @@ from facesr.errors import UserError, report_user_errors
 from facesr.files import output_file
 from facesr.inference import network
 from facesr.metrics import build_metrics
-from facesr.submission import write_record
+from facesr.submission import RECORD, write_record
 from facesr.testing import SPLITS, load_model, load_split, run_test, summary, write_metrics
 
 
@@ -37,6 +38,8 @@ def main():
     for path, suffix in ((args.zip, '.zip'), (args.out, '.json')):
         if path:
             output_file(path, suffix)
+    if args.zip and args.out and Path(args.out).resolve() == Path(args.zip).resolve().with_name(RECORD):
+        raise UserError(f'--out {args.out}: is where the record of the zip goes; give another name')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, args.split)
     model = load_model(cfg, args.checkpoint, args.ema)

@@ -96,7 +96,7 @@ def is_worker_death(error: BaseException) -> bool:
     One that goes while a batch is handed over breaks the connection the batch came on.
     """
     if isinstance(error, (ConnectionError, EOFError)):
-        return True
+        return not str(error).startswith('Caught ')  # in a process that lives
     gone = ('DataLoader worker (pid', 'Pin memory')
     return isinstance(error, RuntimeError) and any(who in str(error) for who in gone)
 
