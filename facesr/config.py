@@ -17,6 +17,7 @@ from facesr.errors import UserError
 ASSEMBLED = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pipeline')
 # What is put into the training pipeline from top-level keys.
 FILLED_IN = re.compile(r'data\.train\.(?:dataset\.)?pipeline\.\d+\.(degradation|on|gt_patch_size|cache)\b')
+MOST_NAMES = 12  # in a message
 CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
 
 
@@ -38,6 +39,8 @@ def load_config(path, options=None, data_root=None) -> Config:
     path = Path(path)
     if path.suffix in ('.pth', '.safetensors'):
         raise UserError(f'{path}: is a checkpoint; the config comes first, then the checkpoint')
+    if path.is_dir():
+        raise UserError(f'{path}: is a folder; give a config{_names([*path.glob("*.py")], path)}')
     if not path.is_file():
         raise UserError(f'{path}: no such config{_similar_configs(path)}')
     try:
@@ -232,4 +235,10 @@ def _similar_configs(path: Path) -> str:
     close = difflib.get_close_matches(path.name, names, 1)
     if close:
         return f'; did you mean {folder / close[0]}?'
-    return f'; {folder} has {", ".join(names)}' if names else ''
+    return _names(names, folder)
+
+
+def _names(names: list, folder: Path) -> str:
+    """What is in a folder, or some of it."""
+    shown = ', '.join(str(Path(name).name) for name in names[:MOST_NAMES]) + ', ...' * (len(names) > MOST_NAMES)
+    return f'; {folder} has {shown}' if names else ''

@@ -157,6 +157,8 @@ def parse_entry(text: str) -> Entry:
     path, options = Path(parts[0]), tuple(parts[1:])
     if not path.exists():
         raise UserError(f'{path}: no such checkpoint, work dir, folder or zip')
+    if path.suffix == '.py':
+        raise UserError(f'{text}: is a config; write {path}:CHECKPOINT')
     unknown = set(options) - {EMA, ENSEMBLE}
     if unknown:
         raise UserError(f'{text}: ":{unknown.pop()}" is unknown; give :{EMA}, :{ENSEMBLE} or both')

@@ -11,6 +11,7 @@ Of all, `crop_border` pixels at each side are cut off first (the competition: 0;
 PSNR on luma is about 2 dB higher than on RGB: figures of different conventions are not comparable. Equal to MMEditing's
 `psnr`, `ssim` and `niqe` (0.16.1), except where its `ssim` with a `crop_border` looks at the blue channel alone.
 """
+import difflib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -232,7 +233,9 @@ def build_metrics(test_cfg) -> dict[str, Callable]:
     names = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in names if name not in METRICS]
     if unknown or not names:
-        raise UserError(f'config key "test_cfg.metrics" is {names}: give some of {", ".join(METRICS)}')
+        close = difflib.get_close_matches(str(unknown[0]).upper(), METRICS, 1) if unknown else ()
+        raise UserError(f'config key "test_cfg.metrics" is {names}: give some of {", ".join(METRICS)}'
+                        + (f' ({close[0]} instead of {unknown[0]}?)' if close else ''))
     if not isinstance(border, int) or border < 0:
         raise UserError(f'config key "test_cfg.crop_border" is {border!r}: give a whole number of pixels, at least 0')
     return {name: _cropped(METRICS[name].build(), border) for name in names}

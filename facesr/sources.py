@@ -49,6 +49,8 @@ def find_sources(work_dir, config=None, checkpoint=None, options=None, data_root
         UserError: Something is missing, or there are several configs.
     """
     work_dir = Path(work_dir)
+    if work_dir.is_file():
+        raise UserError(f'{work_dir}: is a file; give the work dir of a run, as {work_dir.parent}')
     if not work_dir.is_dir():
         raise UserError(f'{work_dir}: no such folder; give the work dir of a run, as work_dirs/srresnet_ffhq')
     found, chosen = (Path(checkpoint), 'given') if checkpoint else _find_checkpoint(work_dir)

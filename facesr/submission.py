@@ -13,6 +13,7 @@ import mmedit
 import numpy as np
 import torch
 
+import facesr
 from facesr.errors import UserError
 from facesr.files import atomic_path, file_sha256, write_atomic
 from facesr.scoring import verify_zip
@@ -79,6 +80,21 @@ def submission_zip(path, sizes: dict):
             raise UserError(str(error).replace(temporary, str(path))) from error
 
 
+def require_no_other_record(zip_file) -> None:
+    """See that `submission.json` may be written beside a zip.
+
+    Raises:
+        UserError: There is one, of another zip that is still there.
+    """
+    record = Path(zip_file).with_name(RECORD)
+    try:
+        other = json.loads(record.read_text())['zip']
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if other != Path(zip_file).name and record.with_name(str(other)).exists():
+        raise UserError(f'{record}: is about {other}, which is still there; write the zip into another folder')
+
+
 def write_record(zip_file, checkpoint, **about) -> Path:
     """Write `submission.json` beside the zip: what it was made of.
 
@@ -91,8 +107,8 @@ def write_record(zip_file, checkpoint, **about) -> Path:
         Path: The file.
     """
     record = Path(zip_file).with_name(RECORD)
-    versions = dict(python=platform.python_version(), torch=torch.__version__, mmedit=mmedit.__version__,
-                    mmcv=mmcv.__version__, numpy=np.__version__, opencv=cv2.__version__)
+    versions = dict(facesr=facesr.__version__, python=platform.python_version(), torch=torch.__version__,
+                    mmedit=mmedit.__version__, mmcv=mmcv.__version__, numpy=np.__version__, opencv=cv2.__version__)
     content = dict(
         zip=Path(zip_file).name, zip_sha256=file_sha256(zip_file), checkpoint=str(checkpoint),
         checkpoint_sha256=file_sha256(checkpoint), **about,

@@ -15,7 +15,7 @@ from facesr.checks import check_metrics, check_pairs
 from facesr.datasets.loader import build_eval_loader
 from facesr.errors import UserError
 from facesr.evaluation import as_arrays, bicubic_psnr, mean_metrics, measure, read_batches, restore_batch
-from facesr.files import write_atomic
+from facesr.files import file_sha256, write_atomic
 from facesr.metrics import METRICS
 from facesr.scoring import finite_or_none
 from facesr.submission import hq_names, save_png, submission_zip
@@ -104,8 +104,10 @@ def run_test(net, loader, metrics=None, save_path=None, zip_file=None, crop_bord
     return Report(len(sizes), sizes, results, mean_metrics(results), fmean(baseline))
 
 
-def write_metrics(path, report: Report, **about) -> None:
-    """Write a report as JSON: what `about` says, the means, and each image's metrics."""
+def write_metrics(path, report: Report, checkpoint, crop_border: int = 0, **about) -> None:
+    """Write a report as JSON: `about`, checkpoint, conventions, the means, and each image's metrics."""
+    about.update(checkpoint=str(checkpoint), checkpoint_sha256=file_sha256(checkpoint), crop_border=crop_border,
+                 conventions={name: METRICS[name].convention for name in report.mean})
     images = [dict(name=result.name, **_plain(result.metrics)) for result in report.results]
     content = dict(about, mean=_plain(report.mean), bicubic=_plain(dict(PSNR=report.bicubic_psnr)), images=images)
     write_atomic(path, f'{json.dumps(content, indent=2)}\n')

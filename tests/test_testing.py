@@ -46,6 +46,8 @@ def test_val_prints_and_writes_metrics(run_tool, checkpoint, tiny_root, tmp_path
     assert done.returncode == 0, done.stderr
     metrics = json.loads(out.read_text())
     assert [image['name'] for image in metrics['images']] == ['00000.png', '00001.png']
+    assert metrics['conventions'] == dict(PSNR='RGB, 8 bits', SSIM='RGB, 8 bits') and metrics['crop_border'] == 0
+    assert metrics['checkpoint_sha256'] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     for image in metrics['images']:  # from the written PNG, by hand: RGB, uint8, no crop
         hq, gt = (cv2.imread(str(folder / image['name'])).astype(float) for folder in (saved, tiny_root / 'val/GT'))
         assert image['PSNR'] == pytest.approx(10 * np.log10(255**2 / ((hq - gt)**2).mean()), abs=1e-4)
@@ -79,6 +81,8 @@ def test_test_split_needs_no_gt_and_zips(run_tool, checkpoint, tiny_root, tmp_pa
     assert record['parameters'] < record['budget'] == 1821085 and record['cfg_options'] == SMALL
     assert record['versions']['torch'] == torch.__version__ and record['date'] > '2026'
     first = archive.read_bytes()
+    other = run_tool(*command, '--zip', tmp_path / 'other.zip')
+    assert other.returncode == 2 and 'is about hand_in.zip, which is still there' in other.stderr
     done = run_tool(*command, '--self-ensemble', '--amp', 'bf16')
     assert done.returncode == 0 and archive.read_bytes() != first
     record = json.loads((tmp_path / 'submission.json').read_text())
@@ -168,7 +172,8 @@ def test_a_network_of_another_scale_is_told(tiny_config):
 
 def test_infinite_psnr_is_valid_json(tmp_path):
     report = Report(1, {}, [ImageResult('a.png', dict(PSNR=float('inf')))], dict(PSNR=float('inf')), 30.)
-    write_metrics(tmp_path / 'm.json', report)
+    (tmp_path / 'a.pth').write_bytes(b'')
+    write_metrics(tmp_path / 'm.json', report, tmp_path / 'a.pth')
     assert json.loads((tmp_path / 'm.json').read_text(), parse_constant=pytest.fail)['mean'] == dict(PSNR=None)
 
 

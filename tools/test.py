@@ -7,10 +7,10 @@ from facesr.checks import check_budget
 from facesr.cli import ArgumentParser, add_config_arguments, add_inference_arguments
 from facesr.config import load_config
 from facesr.errors import UserError, report_user_errors
-from facesr.files import output_file
+from facesr.files import list_images, output_file
 from facesr.inference import network
 from facesr.metrics import build_metrics
-from facesr.submission import RECORD, write_record
+from facesr.submission import RECORD, require_no_other_record, write_record
 from facesr.testing import SPLITS, load_model, load_split, run_test, summary, write_metrics
 
 
@@ -40,6 +40,8 @@ def main():
             output_file(path, suffix)
     if args.zip and args.out and Path(args.out).resolve() == Path(args.zip).resolve().with_name(RECORD):
         raise UserError(f'--out {args.out}: is where the record of the zip goes; give another name')
+    if args.zip:
+        require_no_other_record(args.zip)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, args.split)
     model = load_model(cfg, args.checkpoint, args.ema)
@@ -54,13 +56,20 @@ def main():
     report = run_test(net, loader, metrics, args.save_path, args.zip, border)
     if report.results:
         print(summary(report, border))
-    about = dict(config=args.config, cfg_options=args.cfg_options or {}, split=args.split, ema=args.ema, **how)
+    about = dict(config=args.config, cfg_options=args.cfg_options or {}, data_root=cfg.get('data_root'),
+                 split=args.split, ema=args.ema, **how)
     if args.out:
-        write_metrics(args.out, report, checkpoint=args.checkpoint, **about)
+        write_metrics(args.out, report, args.checkpoint, border, **about)
+    others = [name for name in list_images(args.save_path) if name not in report.sizes] if args.save_path else ()
+    if others:
+        print(f'{args.save_path}: has {len(others)} other images too ({others[0]}); for handing in, give '
+              'an empty folder')
     written = [args.save_path, args.zip, args.out]
     if args.zip:
         print(f'verified: {report.images} RGB PNGs named like the LQ images, '
               f'{", ".join(sorted({f"{width}x{height}" for height, width in report.sizes.values()}))}, nothing else')
+        if args.split == 'val':
+            print('these are validation images; the competition wants --split test')
         written.append(write_record(args.zip, args.checkpoint, **about, images=report.images, parameters=parameters,
                                     budget=cfg.get('budget')))
     for path in filter(None, written):
