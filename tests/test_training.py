@@ -123,7 +123,7 @@ def test_a_best_checkpoint_that_is_gone_no_longer_counts(tiny_config, work):
     ({'evaluation.nonsense': 1}, '"evaluation".*nonsense'),
     ({'checkpoint_config.nonsense': 1}, '"checkpoint_config".*nonsense'),
     ({'optimizers.generator.type': 'Adamm'}, '"optimizers".*Adamm'),
-    ({'test_cfg.metrics': ['LPIPS']}, '"test_cfg.metrics" is .*LPIPS.*give some of PSNR, SSIM'),
+    ({'test_cfg.metrics': ['FID']}, '"test_cfg.metrics" is .*FID.*give some of PSNR, SSIM'),
     ({'test_cfg.metrics': ['SSIM']}, '"evaluation.save_best" is \'PSNR\''),
     ({'lr_config.periods': '[4'}, '"lr_config.periods"'),
     ({'gt_patch_size': 1024}, '"gt_patch_size" is 1024, but .* is only 512x512'),
