@@ -2,6 +2,8 @@
 import contextlib
 import errno
 import hashlib
+import json
+import math
 import os
 import shutil
 import tempfile
@@ -100,6 +102,19 @@ def write_atomic(path, data) -> None:
     data = data.encode() if isinstance(data, str) else data
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(data)
+
+
+def as_json(content) -> str:
+    """Plain values as indented JSON; null where a number is infinite or NaN, which JSON has not."""
+    return f'{json.dumps(_finite(content), indent=2, allow_nan=False)}\n'
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def file_sha256(path) -> str:

@@ -156,7 +156,7 @@ class Restorer:
 
 
 def _finished(hq: torch.Tensor) -> torch.Tensor:
-    if not hq.sum().isfinite():
+    if not hq.isfinite().all():
         raise UserError('the network gives NaN or infinite values; without mixed precision (--amp) it may not')
     return to_uint8(hq)
 

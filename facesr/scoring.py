@@ -1,5 +1,4 @@
 """Scoring HQ images as the organiser of the competition does, and verifying zips before they are handed in."""
-import json
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facesr.errors import UserError
-from facesr.files import list_images, write_atomic
+from facesr.files import as_json, list_images, write_atomic
 from facesr.images import decode_image, opened_image
 from facesr.png import HEADER, SIGNATURE, BadImage, check_header, decode_png
 from facesr.predictions import PredictionError, Predictions, Problems, open_predictions
@@ -153,9 +152,9 @@ def summary(result: Score) -> str:
 
 def write_score(path, result: Score, **about) -> None:
     """Write a score as JSON: what `about` says, the mean, and each image's MSE and PSNR; null is infinite."""
-    images = [dict(name=image.name, MSE=image.mse, PSNR=finite_or_none(image.psnr)) for image in result.images]
-    content = dict(about, mean=dict(PSNR=finite_or_none(result.psnr)), images=images)
-    write_atomic(path, f'{json.dumps(content, indent=2)}\n')
+    images = [dict(name=image.name, MSE=image.mse, PSNR=image.psnr) for image in result.images]
+    content = dict(about, mean=dict(PSNR=result.psnr), images=images)
+    write_atomic(path, as_json(content))
 
 
 def _read_all(predictions: Predictions, names: list, read) -> list:
@@ -188,8 +187,3 @@ def _measure(name: str, gt: np.ndarray, predictions: Predictions) -> ImageScore:
     squares = np.square(np.subtract(hq, gt, dtype=np.int16), dtype=np.int32)
     mse = int(squares.sum(dtype=np.int64)) / gt.size  # exact up to this division
     return ImageScore(name, mse, psnr_of(mse))
-
-
-def finite_or_none(value: float):
-    """The value, or None, which JSON has, where it is infinite or NaN, which JSON has not."""
-    return value if math.isfinite(value) else None

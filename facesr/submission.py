@@ -15,7 +15,7 @@ import torch
 
 import facesr
 from facesr.errors import UserError
-from facesr.files import atomic_path, file_sha256, write_atomic
+from facesr.files import as_json, atomic_path, file_sha256, write_atomic
 from facesr.scoring import verify_zip
 
 RECORD = 'submission.json'
@@ -113,5 +113,5 @@ def write_record(zip_file, checkpoint, **about) -> Path:
         zip=Path(zip_file).name, zip_sha256=file_sha256(zip_file), checkpoint=str(checkpoint),
         checkpoint_sha256=file_sha256(checkpoint), **about,
         date=datetime.now().astimezone().isoformat(timespec='seconds'), versions=versions)
-    write_atomic(record, f'{json.dumps(content, indent=2)}\n')
+    write_atomic(record, as_json(content))
     return record

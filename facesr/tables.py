@@ -1,8 +1,8 @@
 """A comparison as text for a terminal, as Markdown, and as JSON."""
-import json
 import math
 from pathlib import Path
 
+from facesr import files
 from facesr.comparison import CONFIDENCE, FEWEST, RESAMPLES, Comparison, Row
 from facesr.errors import UserError
 from facesr.files import output_file, write_atomic
@@ -43,7 +43,7 @@ def as_json(comparison: Comparison, **about) -> str:
     content = dict(about, gt=comparison.gt, lq_size=comparison.lq_size, device=comparison.device or None,
                    reference=comparison.rows[0].label, bootstrap=bootstrap,
                    entries=[_entry(comparison, row) for row in comparison.rows])
-    return f'{json.dumps(_finite(content), indent=2, allow_nan=False)}\n'
+    return files.as_json(content)
 
 
 def check_output(path) -> Path:
@@ -138,12 +138,3 @@ def _entry(comparison: Comparison, row: Row) -> dict:
     difference = row.difference and dict(mean=row.difference.mean, interval=[row.difference.low, row.difference.high])
     return dict(label=row.label, source=row.source, **row.statistics(), difference=difference,
                 parameters=row.parameters, macs=row.macs, seconds=row.seconds, images=images)
-
-
-def _finite(value):
-    """JSON has no infinite numbers."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

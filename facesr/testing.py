@@ -1,5 +1,4 @@
 """Testing a checkpoint: what `tools/test.py` does."""
-import json
 import math
 from contextlib import ExitStack
 from functools import partial
@@ -15,9 +14,8 @@ from facesr.checks import check_metrics, check_pairs
 from facesr.datasets.loader import build_eval_loader
 from facesr.errors import UserError
 from facesr.evaluation import as_arrays, bicubic_psnr, mean_metrics, measure, read_batches, restore_batch
-from facesr.files import file_sha256, write_atomic
+from facesr.files import as_json, file_sha256, write_atomic
 from facesr.metrics import METRICS
-from facesr.scoring import finite_or_none
 from facesr.submission import hq_names, save_png, submission_zip
 from facesr.threads import Background
 from facesr.training import build_restorer
@@ -108,13 +106,9 @@ def write_metrics(path, report: Report, checkpoint, crop_border: int = 0, **abou
     """Write a report as JSON: `about`, checkpoint, conventions, the means, and each image's metrics."""
     about.update(checkpoint=str(checkpoint), checkpoint_sha256=file_sha256(checkpoint), crop_border=crop_border,
                  conventions={name: METRICS[name].convention for name in report.mean})
-    images = [dict(name=result.name, **_plain(result.metrics)) for result in report.results]
-    content = dict(about, mean=_plain(report.mean), bicubic=_plain(dict(PSNR=report.bicubic_psnr)), images=images)
-    write_atomic(path, f'{json.dumps(content, indent=2)}\n')
-
-
-def _plain(metrics: dict) -> dict:
-    return {name: finite_or_none(value) for name, value in metrics.items()}
+    images = [dict(name=result.name, **result.metrics) for result in report.results]
+    content = dict(about, mean=report.mean, bicubic=dict(PSNR=report.bicubic_psnr), images=images)
+    write_atomic(path, as_json(content))
 
 
 def summary(report: Report, crop_border: int = 0) -> str:

@@ -9,9 +9,10 @@ from mmcv import Config
 
 import facesr
 from facesr.checkpoint import load_weights, read_checkpoint
+from facesr.checks import count_parameters
 from facesr.errors import UserError
 from facesr.export.formats import FORMATS, IN, OPSET, OUT
-from facesr.files import atomic_path, output_file
+from facesr.files import atomic_path, file_sha256, output_file
 from facesr.training import build_restorer
 
 TOLERANCE = 1e-4  # largest difference to the checkpoint's network, of images in [0, 1]
@@ -108,8 +109,8 @@ def describe(cfg: Config, checkpoint, meta: dict, generator, ema: bool, scale: i
         generator=json.dumps(cfg.model.generator.to_dict(), sort_keys=True),
         weights='moving average' if ema else 'trained',
         scale=scale,
-        parameters=sum(parameter.numel() for parameter in generator.parameters()),
-        checkpoint_sha256=hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+        parameters=count_parameters(generator),
+        checkpoint_sha256=file_sha256(checkpoint),
         input=f'{IN}: float32 (batch, 3, height, width)',
         output=f'{OUT}: float32 (batch, 3, {scale} x height, {scale} x width), not clipped',
         color_order='RGB',

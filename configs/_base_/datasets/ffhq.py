@@ -72,7 +72,7 @@ test_pipeline = [
 data = dict(
     workers_per_gpu=4,
     train_dataloader=dict(samples_per_gpu=8),
-    # A thread loads the next images meanwhile; starting processes for it takes longer than 100 images.
+    # A thread loads the next images meanwhile; with processes it took longer (benchmarks/validation.py).
     val_dataloader=dict(samples_per_gpu=1, workers_per_gpu=0),
     test_dataloader=dict(samples_per_gpu=1, workers_per_gpu=0),
     train=dict(
