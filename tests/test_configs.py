@@ -12,7 +12,10 @@ from facesr.training import build_restorer, train
 PARAMETERS = {
     'configs/srresnet_ffhq.py': 1_812_995,
     'configs/srresnet_ffhq_baseline.py': 1_517_571,
+    'configs/srresnet_ffhq_one_cycle.py': 1_812_995,
+    'configs/srresnet_ffhq_restarts.py': 1_812_995,
     'configs/srresnet_ffhq_second_order.py': 1_812_995,
+    'configs/srresnet_ca_ffhq.py': 1_819_435,
     'configs/rrdbnet_ffhq.py': 636_947,
     'configs/rrdbnet_ffhq_cosine.py': 636_947,
     'configs/rrdbnet_ffhq_original.py': 16_697_987,

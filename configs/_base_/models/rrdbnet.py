@@ -9,6 +9,6 @@ model = dict(
         num_blocks=16,
         growth_channels=7,
         upscale_factor=4),
-    pixel_loss=dict(type='L1Loss', loss_weight=1.0, reduction='mean'))
+    pixel_loss=dict(type='L1Loss', loss_weight=1.0))
 train_cfg = None
 test_cfg = dict(metrics=['PSNR', 'SSIM'], crop_border=0)  # RGB, uint8, no crop: the competition's rule

@@ -8,6 +8,6 @@ model = dict(
         mid_channels=64,
         num_blocks=20,  # 16 is the usual size; 20 is the most that the cap allows
         upscale_factor=4),
-    pixel_loss=dict(type='L1Loss', loss_weight=1.0, reduction='mean'))
+    pixel_loss=dict(type='L1Loss', loss_weight=1.0))
 train_cfg = None
 test_cfg = dict(metrics=['PSNR', 'SSIM'], crop_border=0)  # RGB, uint8, no crop: the competition's rule

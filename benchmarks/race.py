@@ -1,0 +1,383 @@
+"""Train configs for the same number of iterations on the same samples, over several seeds, and compare their PSNR.
+
+    python benchmarks/race.py L1=configs/srresnet_ffhq_one_cycle.py \\
+        "PSNR=configs/srresnet_ffhq_one_cycle.py model.pixel_loss.type=PSNRLoss" \\
+        --data-root ../shared/ffhq --iterations 1000 --seeds 5 --out work_dirs/race_losses
+
+An entry is `LABEL=CONFIG [KEY=VALUE ...]`; the first is the reference. Of one with `ema` the moving average is a row of
+its own. Iterations in a config's schedule shrink with the run; batch, patch, seeds and validations are the same for
+all, and so are the samples and their degradations, which depend on the seed alone. What counts is the PSNR of the last
+validation: the best of several would favour the run that varies most. Differences are paired by seed, with Student's
+95 % interval; that is about seeds, on these validation images.
+
+Stop it whenever you like: the same command goes on, and more seeds or entries may be added. OUT has `race.json` and
+`race.png`, which are brought up to date after each run, and the runs.
+"""
+import argparse
+import contextlib
+import json
+import math
+import os
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import scipy.stats  # noqa: E402
+import torch  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+import facesr  # noqa: E402, F401
+from facesr.annotation import scan_folder, write_annotation  # noqa: E402
+from facesr.checks import count_parameters  # noqa: E402
+from facesr.cli import ArgumentParser, ConfigOptions, positive_int  # noqa: E402
+from facesr.config import config_text, load_config, train_dataset_cfg  # noqa: E402
+from facesr.errors import UserError, report_user_errors  # noqa: E402
+from facesr.figures.curves import COLOURS, DPI, MARKERS  # noqa: E402
+from facesr.figures.save import save_figure  # noqa: E402
+from facesr.files import as_json, write_atomic  # noqa: E402
+from facesr.logs import read_runs  # noqa: E402
+from facesr.precision import AMP_MODES  # noqa: E402
+from facesr.tables import text_table  # noqa: E402
+from facesr.training import build_restorer  # noqa: E402
+
+CONFIDENCE = 0.95
+METRICS = ('PSNR', 'PSNR_ema')
+SETTINGS = ('data_root', 'iterations', 'points', 'patch', 'batch', 'amp')  # equal for all runs of a race
+
+
+class Entry(NamedTuple):
+    """What runs: a label, a config's path and overrides by dotted key."""
+    label: str
+    config: str
+    options: dict
+
+
+class Row(NamedTuple):
+    """A line of the result: PSNR in dB by seed and iteration, and seconds per iteration by seed."""
+    label: str
+    parameters: int
+    curves: dict
+    seconds: dict
+
+    def final(self, seed) -> float:
+        """PSNR of the last validation."""
+        return self.curves[seed][-1][1]
+
+
+class Difference(NamedTuple):
+    """Mean of the differences in PSNR (dB) over seeds, and half the width of its interval (None for one seed)."""
+    mean: float
+    half_width: float | None
+
+    def verdict(self) -> str:
+        """What may be said of it."""
+        if self.half_width is None:
+            return 'one seed says nothing'
+        if abs(self.mean) <= self.half_width:
+            return 'not told apart: the difference is within its interval'
+        return 'better' if self.mean > 0 else 'worse'
+
+
+def parse_entry(text: str) -> Entry:
+    """Read `LABEL=CONFIG [KEY=VALUE ...]`.
+
+    Raises:
+        UserError: It is something else.
+    """
+    try:
+        first, *overrides = shlex.split(text)
+        label, config = first.split('=', 1)
+        options = dict(override.split('=', 1) for override in overrides)
+        options = {key: ConfigOptions._parse_iterable(value) for key, value in options.items()}
+    except (ValueError, SyntaxError, AssertionError) as error:
+        raise UserError(f'{text!r}: write LABEL=CONFIG, or "LABEL=CONFIG KEY=VALUE ..."') from error
+    if not re.fullmatch(r'[\w.+-]*\w[\w.+-]*', label):
+        raise UserError(f'{text!r}: a label is made of letters, digits and . _ + -, as it names a folder')
+    return Entry(label, config, options)
+
+
+def race_config(entry: Entry, args):
+    """An entry's config for a run of `args.iterations`; iterations in its schedule shrink alike.
+
+    Raises:
+        UserError: The config or an override is wrong.
+    """
+    cfg = load_config(entry.config, entry.options)
+    interval = -(-args.iterations // args.points)
+    options = {
+        **entry.options, **_short_schedule(cfg, args.iterations), 'total_iters': args.iterations,
+        'gt_patch_size': args.patch, 'amp': args.amp, 'evaluation.interval': interval,
+        'checkpoint_config.interval': interval, 'checkpoint_config.max_keep_ckpts': 1,
+        'log_config.interval': max(1, interval // 5), 'data.train_dataloader.samples_per_gpu': args.batch,
+        'data.workers_per_gpu': 0,  # a process has its own core
+        'data.train.ann_file': str(args.out / 'train.txt'), 'cache_images': str(args.out / 'cache')
+    }
+    return load_config(entry.config, options, args.data_root)
+
+
+def _short_schedule(cfg, iterations: int) -> dict:
+    """Overrides that end a config's schedule after so many iterations."""
+    factor = iterations / cfg.total_iters
+    short = {key: [max(1, round(value * factor)) for value in cfg.lr_config[key]]
+             for key in ('step', 'periods') if key in cfg.lr_config}
+    if 'periods' in short:
+        short['periods'][-1] += max(0, iterations - sum(short['periods']))  # lost by rounding
+    if cfg.lr_config.get('warmup_iters'):
+        short['warmup_iters'] = max(1, round(cfg.lr_config.warmup_iters * factor))
+    return {f'lr_config.{key}': value for key, value in short.items()}
+
+
+def prepare(entries: list, args) -> dict:
+    """Write what the runs need into `args.out`; returns parameters by label.
+
+    Raises:
+        UserError: An entry is wrong, or the folder has a race with other settings.
+    """
+    settings = {key: str(getattr(args, key)) for key in SETTINGS}
+    earlier = args.out / 'race.json'
+    if earlier.exists():
+        found = json.loads(earlier.read_text())
+        other = {key for key in SETTINGS if found['settings'][key] != settings[key]}
+        if other:
+            key = min(other)
+            raise UserError(f'{args.out}: has a race with {key}={found["settings"][key]}; give another --out, or the '
+                            'same settings to go on')
+    elif args.out.exists() and any(args.out.iterdir()):
+        raise UserError(f'{args.out}: has something else in it; give another --out')
+    configs = {entry.label: race_config(entry, args) for entry in entries}
+    if len(configs) < len(entries):
+        raise UserError('two entries have the same label; give each its own')
+    for label, cfg in configs.items():
+        path, text = args.out / f'{label}.py', config_text(cfg)
+        if path.exists() and path.read_text() != text:
+            raise UserError(f'{path}: the entry {label} was another one before; give it another label')
+    parameters = {label: count_parameters(build_restorer(cfg).generator) for label, cfg in configs.items()}
+    gt_folder = train_dataset_cfg(next(iter(configs.values()))).gt_folder
+    write_annotation(scan_folder(gt_folder), args.out / 'train.txt')
+    for label, cfg in configs.items():
+        write_atomic(args.out / f'{label}.py', config_text(cfg))
+    return parameters
+
+
+def run_all(entries: list, args, done) -> None:
+    """Train what is not trained yet, `args.jobs` at a time; calls `done(seconds of CPU)` after each run.
+
+    Seeds come in order, each with all entries, so that a race that is stopped compares what it has.
+
+    Raises:
+        UserError: A run failed. It and the others are stopped, with everything saved.
+        KeyboardInterrupt: SIGINT or SIGTERM asked for it; the same holds.
+    """
+    waiting = [(entry, seed) for seed in range(args.seeds) for entry in entries if not finished(entry, seed, args)]
+    running, total = {}, len(waiting)
+    cpu = _cpu_seconds()
+    try:
+        while waiting or running:
+            while waiting and len(running) < args.jobs:
+                entry, seed = waiting.pop(0)
+                running[start(entry, seed, args)] = entry, seed
+            ended = [process for process in running if process.poll() is not None]
+            for process in ended:
+                entry, seed = running.pop(process)
+                if process.returncode:
+                    raise UserError(f'{entry.label}, seed {seed}: {_last_line(output_of(entry, seed, args))}')
+                place = total - len(waiting) - len(running)
+                print(f'{entry.label}, seed {seed}: done ({place} of {total})', flush=True)
+                before, cpu = cpu, _cpu_seconds()
+                done(cpu - before)
+            time.sleep(0 if ended else 0.2)
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+
+
+def start(entry: Entry, seed: int, args) -> subprocess.Popen:
+    """Begin a run, or go on with it."""
+    threads = str(max(1, len(os.sched_getaffinity(0)) // args.jobs))
+    command = [sys.executable, str(ROOT / 'tools/train.py'), str(args.out / f'{entry.label}.py'), '--work-dir',
+               str(work_dir(entry, seed, args)), '--resume', 'auto', '--seed', str(seed)]
+    output = output_of(entry, seed, args)
+    output.parent.mkdir(exist_ok=True)
+    with output.open('w') as file:
+        # Not in our process group: Ctrl-C would reach it twice, by the terminal and by us.
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+                                env=dict(os.environ, OMP_NUM_THREADS=threads, OPENCV_FOR_THREADS_NUM=threads))
+
+
+def work_dir(entry: Entry, seed: int, args) -> Path:
+    """Where a run writes."""
+    return args.out / entry.label / f'seed_{seed}'
+
+
+def output_of(entry: Entry, seed: int, args) -> Path:
+    """What a run printed."""
+    return args.out / entry.label / f'seed_{seed}.txt'
+
+
+def finished(entry: Entry, seed: int, args) -> bool:
+    """Whether a run reached its end and was validated there."""
+    folder = work_dir(entry, seed, args)
+    return (folder / f'iter_{args.iterations}.pth').is_file() and any(
+        record['iter'] == args.iterations for record in read_runs([folder])[0].val)
+
+
+def rows_of(entries: list, parameters: dict, args) -> list:
+    """The rows of the runs that are finished; an entry's moving average, where it has one, is a row below it."""
+    rows = []
+    for entry in entries:
+        seeds = [seed for seed in range(args.seeds) if finished(entry, seed, args)]
+        runs = {seed: read_runs([work_dir(entry, seed, args)])[0] for seed in seeds}
+        seconds = {seed: median(run.series('train', 'time')[1]) for seed, run in runs.items()}
+        for key in METRICS:
+            curves = {seed: list(zip(*run.series('val', key), strict=True)) for seed, run in runs.items()}
+            if curves and all(curves.values()):
+                rows.append(Row(entry.label + ' (EMA)' * (key != 'PSNR'), parameters[entry.label], curves, seconds))
+    return rows
+
+
+def difference(row: Row, reference: Row) -> Difference | None:
+    """To the reference, over the seeds that both have; None without any."""
+    values = [row.final(seed) - reference.final(seed) for seed in row.curves if seed in reference.curves]
+    if not values:
+        return None
+    if len(values) == 1:
+        return Difference(values[0], None)
+    quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    return Difference(mean(values), float(quantile * stdev(values) / math.sqrt(len(values))))
+
+
+def report(rows: list) -> str:
+    """The table, and what may be said of each entry."""
+    lines, verdicts = [], []
+    for row in rows:
+        finals = [row.final(seed) for seed in row.curves]
+        found = None if row is rows[0] else difference(row, rows[0])
+        interval = '' if found is None or found.half_width is None else (
+            f'[{found.mean - found.half_width:+.3f}, {found.mean + found.half_width:+.3f}]')
+        deviation = f'{stdev(finals):.4f}' if len(finals) > 1 else ''
+        lines.append([row.label, f'{len(finals)}', f'{mean(finals):.4f}', deviation,
+                      f'{found.mean:+.4f}' if found else '', interval, f'{row.parameters:,}',
+                      f'{median(row.seconds.values()):.3f}'])
+        if found:
+            verdicts.append(f'{row.label}: {found.verdict()}')
+    header = ['', 'seeds', 'PSNR', 'std over seeds', 'difference', f'{CONFIDENCE:.0%} interval', 'parameters', 's/it']
+    return '\n'.join([text_table(header, lines), '', *verdicts])
+
+
+def write_results(rows: list, entries: list, args, cpu_seconds: float) -> None:
+    """`race.json` and `race.png`."""
+    results = []
+    for row in rows:
+        found = None if row is rows[0] else difference(row, rows[0])
+        results.append(dict(
+            label=row.label, parameters=row.parameters, seconds_per_iteration=row.seconds, curves=row.curves,
+            final={seed: row.final(seed) for seed in row.curves},
+            difference=found and dict(mean=found.mean, half_width=found.half_width, verdict=found.verdict())))
+    write_atomic(args.out / 'race.json', as_json(dict(
+        settings={key: str(getattr(args, key)) for key in SETTINGS}, jobs=args.jobs,
+        entries=[dict(label=entry.label, config=entry.config, options=entry.options) for entry in entries],
+        machine=f'{os.cpu_count()} cores, torch {torch.__version__}', cpu_hours=round(cpu_seconds / 3600, 3),
+        confidence=CONFIDENCE, results=results)))
+    if rows:
+        save_figure(figure_of(rows), args.out / 'race.png', DPI)
+
+
+def figure_of(rows: list) -> Figure:
+    """PSNR against iterations, the mean over seeds with the range of them, and the difference with its interval."""
+    figure = Figure(figsize=(11, 4.4), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    for row, colour, marker in zip(rows, COLOURS, MARKERS, strict=False):
+        x, by_seed = _curves(row, row.curves)
+        left.plot(x, by_seed.mean(0), color=colour, marker=marker, markersize=4, label=row.label)
+        left.fill_between(x, by_seed.min(0), by_seed.max(0), color=colour, alpha=0.15, linewidth=0)
+        shared = [seed for seed in row.curves if seed in rows[0].curves]
+        if row is rows[0] or len(shared) < 2:
+            continue
+        differences = _curves(row, shared)[1] - _curves(rows[0], shared)[1]
+        middle = differences.mean(0)
+        half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(shared) - 1) * scipy.stats.sem(differences)
+        right.plot(x, middle, color=colour, marker=marker, markersize=4)
+        right.fill_between(x, middle - half, middle + half, color=colour, alpha=0.15, linewidth=0)
+    right.axhline(0, color=COLOURS[0], linewidth=1)
+    left.set(xlabel='iteration', ylabel='validation PSNR (dB)')
+    left.set_title('mean and range over seeds', fontsize=9)
+    right.set(xlabel='iteration', ylabel=f'difference to {rows[0].label} (dB)')
+    right.set_title(f'paired by seed, with {CONFIDENCE:.0%} interval', fontsize=9)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.legend(loc='outside lower center', ncols=min(len(rows), 5), fontsize=9, frameon=False)
+    return figure
+
+
+def _curves(row: Row, seeds) -> tuple:
+    """Iterations, and PSNR as (seeds, iterations)."""
+    x = [iteration for iteration, _ in next(iter(row.curves.values()))]
+    return np.array(x), np.array([[psnr for _, psnr in row.curves[seed]] for seed in seeds])
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors='replace').strip().splitlines()
+    return lines[-1].removeprefix('error: ') if lines else f'failed; see {path}'
+
+
+def _cpu_seconds() -> float:
+    """Of the processes that ended so far."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def parse_args():
+    """The command line."""
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('entries', nargs='+', metavar='ENTRY', help='LABEL=CONFIG, or "LABEL=CONFIG KEY=VALUE ..."')
+    parser.add_argument('--data-root', required=True, metavar='DIR', help='in the layout of data/README.md')
+    parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='the folder of this race')
+    parser.add_argument('--iterations', type=positive_int, default=1000, help='of a run (default: 1000)')
+    parser.add_argument('--seeds', type=positive_int, default=3, help='how many: 0, 1, ... (default: 3)')
+    parser.add_argument('--points', type=positive_int, default=4, help='validations of a run (default: 4)')
+    parser.add_argument('--patch', type=positive_int, default=96, help='side of the GT crop (default: 96)')
+    parser.add_argument('--batch', type=positive_int, default=4, help='images per iteration (default: 4)')
+    parser.add_argument('--amp', choices=AMP_MODES, help='mixed precision (default: full)')
+    parser.add_argument('--jobs', type=positive_int, default=1, help='runs at a time (default: 1)')
+    return parser.parse_args()
+
+
+@report_user_errors
+def main():
+    """Run the race and print its table."""
+    args = parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    entries = [parse_entry(text) for text in args.entries]
+    parameters = prepare(entries, args)
+    spent = 0.0
+    if (args.out / 'race.json').exists():
+        spent = 3600 * json.loads((args.out / 'race.json').read_text())['cpu_hours']
+
+    def done(seconds: float) -> None:
+        nonlocal spent
+        spent += seconds
+        write_results(rows_of(entries, parameters, args), entries, args, spent)
+
+    done(0)
+    with contextlib.suppress(KeyboardInterrupt):
+        run_all(entries, args, done)
+        print(f'\n{report(rows_of(entries, parameters, args))}\n\nwritten: {args.out}/race.json and race.png')
+        return
+    raise UserError(f'stopped, with everything saved in {args.out}; the same command goes on')
+
+
+if __name__ == '__main__':
+    main()

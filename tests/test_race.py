@@ -1,0 +1,134 @@
+"""benchmarks/race.py: two tiny entries on a few iterations."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import scipy.stats
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / 'benchmarks'))
+import race  # noqa: E402
+
+from facesr.config import load_config  # noqa: E402
+from facesr.errors import UserError  # noqa: E402
+
+TINY = 'configs/srresnet_ffhq.py model.generator.num_blocks=1 model.generator.mid_channels=8'
+
+
+@pytest.fixture
+def start(tiny_root, tmp_path):
+    """Starts a race in `tmp_path/race`."""
+
+    def run(*arguments, entries=(f'l1={TINY} ema=0.5', f'psnr={TINY} model.pixel_loss.type=PSNRLoss')):
+        command = [sys.executable, 'benchmarks/race.py', *entries, '--data-root', str(tiny_root), '--out',
+                   str(tmp_path / 'race'), '--points', '2', '--batch', '1', '--patch', '32', '--jobs', '2', *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return run
+
+
+@pytest.fixture
+def prepare(tiny_root, tmp_path, monkeypatch):
+    """Does what a race does before it trains, with arguments as on the command line."""
+
+    def run(*arguments):
+        entries = [] if any('=' in argument for argument in arguments) else [f'l1={TINY} ema=0.5']
+        monkeypatch.setattr(sys, 'argv', ['race.py', *entries, *arguments, '--data-root', str(tiny_root), '--out',
+                                          str(tmp_path / 'race'), '--points', '2', '--batch', '1', '--patch', '32'])
+        args = race.parse_args()
+        return race.prepare([race.parse_entry(text) for text in args.entries], args)
+
+    return run
+
+
+def test_a_race_and_its_continuation(start, prepare, tmp_path):
+    out, errors = start('--iterations', '4', '--seeds', '1').communicate(timeout=120)
+    assert 'l1, seed 0: done' in out and 'one seed says nothing' in out, errors
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob('race/*/seed_0/iter_4.pth')}
+    assert len(before) == 2
+
+    out, errors = start('--iterations', '4', '--seeds', '2').communicate(timeout=120)
+    assert 'seed 0: done' not in out and 'psnr, seed 1: done' in out and 'done (2 of 2)' in out, errors
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())  # nothing is trained twice
+    found = json.loads((tmp_path / 'race/race.json').read_text())
+    labels = [row['label'] for row in found['results']]
+    assert labels == ['l1', 'l1 (EMA)', 'psnr'] and 0 < found['cpu_hours'] < 1
+    reference, _, psnr = found['results']
+    assert [iteration for iteration, _ in psnr['curves']['1']] == [2, 4]
+    assert reference['difference'] is None and psnr['final']['1'] == psnr['curves']['1'][-1][1]
+    assert psnr['difference']['mean'] == pytest.approx(
+        sum(psnr['final'][seed] - reference['final'][seed] for seed in '01') / 2)
+    assert (tmp_path / 'race/race.png').read_bytes().startswith(b'\x89PNG')
+
+    samples = [json.loads(line) for entry in ('l1', 'psnr') for log in tmp_path.glob(f'race/{entry}/seed_0/*.log.json')
+               for line in log.read_text().splitlines() if '"mode": "train"' in line]
+    assert {record['iter'] for record in samples} == {1, 2, 3, 4}
+    for changed, message in ((['--iterations', '6'], 'race: has a race with iterations=4; give another --out'),
+                             (['--iterations', '4', f'l1={TINY} ema=0.9'], 'the entry l1 was another one before')):
+        with pytest.raises(UserError, match=message):
+            prepare(*changed)
+
+
+def test_a_race_that_is_stopped_goes_on(start, tmp_path):
+    process = start('--iterations', '3000', '--seeds', '1')
+    deadline = time.monotonic() + 90
+    while not any('Iter [' in path.read_text() for path in tmp_path.glob('race/*/seed_0.txt')):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and 'the same command goes on' in errors
+    assert list(tmp_path.glob('race/*/seed_0/iter_*.pth'))  # saved
+    assert not any(f'{tmp_path}/race' in line for line in os.popen('ps -eo args').read().splitlines())
+
+
+@pytest.mark.parametrize('entries, message', [
+    (['nonsense'], "'nonsense': write LABEL=CONFIG"),
+    (['"open'], 'write LABEL=CONFIG'),
+    (['a/b=configs/srresnet_ffhq.py'], 'a label is made of letters'),
+    (['a=configs/none.py'], 'configs/none.py: no such config'),
+    ([f'a={TINY}', f'a={TINY} ema=0.9'], 'two entries have the same label'),
+    ([f'a={TINY} total_iter=5'], 'no key "total_iter"'),
+])
+def test_mistakes_are_one_line(entries, message, prepare, tmp_path):
+    with pytest.raises(UserError, match=message):
+        prepare(*entries)
+    assert not (tmp_path / 'race').exists()
+
+
+def test_a_schedule_shrinks():
+    def short(config, iterations, **options):
+        return race._short_schedule(load_config(config, options), iterations)
+
+    assert short('configs/srresnet_ffhq.py', 1001) == {'lr_config.periods': [500, 501]}
+    assert short('configs/rrdbnet_ffhq.py', 4000) == {'lr_config.step': [500, 1000, 2000, 3000]}
+    warm = {'lr_config.warmup': 'linear', 'lr_config.warmup_iters': 3000}
+    assert short('configs/srresnet_ffhq_one_cycle.py', 1000, **warm) == {
+        'lr_config.periods': [1000], 'lr_config.warmup_iters': 10}
+
+
+def test_the_interval_is_students():
+    finals = {'a': [28.1, 28.3, 28.2, 28.6], 'b': [28.2, 28.5, 28.2, 28.8]}
+    a, b = (race.Row(label, 1, {seed: [(1, 0.), (2, psnr)] for seed, psnr in enumerate(values)}, {})
+            for label, values in finals.items())
+    found = race.difference(b, a)
+    expected = scipy.stats.ttest_rel(finals['b'], finals['a']).confidence_interval(0.95)
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx(tuple(expected))
+    assert found.verdict() == 'not told apart: the difference is within its interval'
+    assert race.Difference(0.2, 0.1).verdict() == 'better' and race.Difference(-0.2, 0.1).verdict() == 'worse'
+
+
+def test_seeds_that_only_one_has_are_left_out():
+    a, b = (race.Row('x', 1, {seed: [(1, float(seed))] for seed in seeds}, {}) for seeds in ((0, 1, 2), (1, )))
+    assert race.difference(b, a) == race.Difference(0., None)
+    assert race.difference(a, race.Row('none', 1, {}, {})) is None
+
+
+def test_of_an_error_in_a_run_the_line_is_shown(start):
+    process = start('--seeds', '1', entries=[f'a={TINY} optimizers.generator.type=Adamm'])
+    _, errors = process.communicate(timeout=60)
+    assert errors.startswith('error: a, seed 0: config key "optimizers"') and 'Traceback' not in errors
