@@ -28,6 +28,8 @@ LATEST = 'latest.pth'
 NOT_A_CHECKPOINT = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
                     AssertionError, struct.error)
 GENERATOR, EMA = 'generator.', 'generator_ema.'  # what the names of weights start with, as in MMEditing
+# What serves training alone: a model may have it and a checkpoint not, and the other way round.
+TRAINING_ONLY = ('discriminator.', 'perceptual_loss.')
 
 
 class CheckpointError(UserError):
@@ -122,7 +124,9 @@ def read_checkpoint(path, map_location='cpu') -> dict:
         with _numpy_scalars_allowed(), warnings.catch_warnings():
             warnings.filterwarnings('ignore', '.*TorchScript archive')  # refused below, without torch's lines before it
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except NOT_A_CHECKPOINT as error:
+    except (*NOT_A_CHECKPOINT, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # it may not be read; without a name it comes from torch's reader of a zip that is cut off
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             raise CheckpointError(f'{path}: refused, because reading it would execute pickled code '
                                   '(or it is damaged); save it again with tensors and plain values only') from error
@@ -135,7 +139,9 @@ def load_weights(model, checkpoint: dict, path, ema: bool = False) -> None:
     """Put a checkpoint's weights into a model: all of them, or an error and none.
 
     A moving average in the checkpoint is passed over by a model that has none; a model's own starts
-    from the generator where the checkpoint has none.
+    from the generator where the checkpoint has none. A discriminator (and the weights of MMEditing's perceptual
+    loss) in the checkpoint is passed over too by a model that has none; a model's own stays as it is where the
+    checkpoint has none at all.
 
     Args:
         model (nn.Module): The model, wrapped or not.
@@ -149,7 +155,7 @@ def load_weights(model, checkpoint: dict, path, ema: bool = False) -> None:
     """
     model = unwrapped(model)
     ours = model.state_dict()
-    theirs = _with_matching_ema(checkpoint['state_dict'], ours, path, ema)
+    theirs = _with_matching_parts(_with_matching_ema(checkpoint['state_dict'], ours, path, ema), ours)
     wrong = {
         'missing': sorted(ours.keys() - theirs.keys()),
         'not in the model': sorted(theirs.keys() - ours.keys()),
@@ -167,6 +173,24 @@ def load_weights(model, checkpoint: dict, path, ema: bool = False) -> None:
     model.load_state_dict(theirs)
 
 
+def generator_weights(checkpoint: dict, path, ema: bool = False) -> dict:
+    """A checkpoint's generator alone, or its moving average, under the generator's own names.
+
+    Args:
+        checkpoint (dict): From `read_checkpoint`.
+        path (str | Path): Where it came from, for the message.
+        ema (bool): Take the moving average. Default: False.
+
+    Raises:
+        CheckpointError: It has none.
+    """
+    weights = _with_matching_ema(checkpoint['state_dict'], {}, path, ema)
+    generator = {name[len(GENERATOR):]: value for name, value in weights.items() if name.startswith(GENERATOR)}
+    if not generator:
+        raise CheckpointError(f'{path}: has no weights of a generator; give a checkpoint of a training run')
+    return generator
+
+
 def _with_matching_ema(theirs: dict, ours: dict, path, take_ema: bool) -> dict:
     average = {name[len(EMA):]: value for name, value in theirs.items() if name.startswith(EMA)}
     if take_ema and not average:
@@ -178,6 +202,16 @@ def _with_matching_ema(theirs: dict, ours: dict, path, take_ema: bool) -> dict:
         theirs.update({GENERATOR + name: value for name, value in average.items()})
     if any(name.startswith(EMA) for name in ours):
         theirs.update({EMA + name: value for name, value in (average or generator).items()})
+    return theirs
+
+
+def _with_matching_parts(theirs: dict, ours: dict) -> dict:
+    for part in TRAINING_ONLY:
+        own = {name: value for name, value in ours.items() if name.startswith(part)}
+        if not own:
+            theirs = {name: value for name, value in theirs.items() if not name.startswith(part)}
+        elif not any(name.startswith(part) for name in theirs):
+            theirs = {**theirs, **own}
     return theirs
 
 

@@ -3,6 +3,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import torch
 from mmcv import Config
 
 from facesr.annotation import read_annotation, read_info
@@ -13,8 +14,11 @@ from facesr.errors import UserError
 from facesr.evaluation import EMA_SUFFIX
 from facesr.files import list_images
 from facesr.metrics import WINDOW, build_metrics
+from facesr.models import is_ours
 
 LARGEST = 2**32  # NumPy's seeds end there
+SMALL = 32  # side of an LQ image that a generator is tried on
+DISCRIMINATOR_SIZES = dict(ModifiedVGG=128)  # sides of the images that they take
 # The keys about how a step is computed, with the values that leave it as MMEditing computes it.
 PLAIN_STEP = dict(amp=None, accumulation_steps=1, grad_clip=None, channels_last=False, compile=False, ema=None)
 
@@ -24,17 +28,52 @@ def count_parameters(module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def check_budget(generator, cfg: Config) -> int:
+def count_discriminator(restorer) -> int:
+    """Number of parameters of a restorer's discriminator, 0 if it has none."""
+    discriminator = getattr(restorer, 'discriminator', None)
+    return count_parameters(discriminator) if discriminator is not None else 0
+
+
+def check_budget(generator, cfg: Config, more: int = 0) -> int:
     """Returns the generator's parameter count.
 
+    Args:
+        generator (nn.Module): The generator.
+        cfg (Config): With the `budget` (None or absent: no cap).
+        more (int): Parameters of a discriminator, which count too. Default: 0.
+
     Raises:
-        UserError: It is above `budget` (None or absent: no cap).
+        UserError: They are more than the `budget`.
     """
     count, budget = count_parameters(generator), cfg.get('budget')
-    if budget is not None and count > budget:
-        raise UserError(f'the generator has {count:,} parameters, {count - budget:,} over the budget of {budget:,}; '
-                        'make it smaller, or switch the cap off with --cfg-options budget=None')
+    if budget is not None and count + more > budget:
+        who, it = (f'generator ({count:,}) and discriminator ({more:,}) have', 'them') if more else (
+            'the generator has', 'it')
+        raise UserError(f'{who} {count + more:,} parameters, {count + more - budget:,} over the budget of {budget:,}; '
+                        f'make {it} smaller, or switch the cap off with --cfg-options budget=None')
     return count
+
+
+def check_scale(generator, cfg: Config) -> None:
+    """That the generator makes images larger by the training data's scale, by a look at what it makes of a small one.
+
+    Raises:
+        UserError: It does not, or cannot compute at all.
+    """
+    scale = train_dataset_cfg(cfg).get('scale')
+    side = min(SMALL, (cfg.get('gt_patch_size') or SMALL * (scale or 1)) // (scale or 1))
+    training = generator.training
+    try:
+        with torch.no_grad():
+            height, width = generator.eval()(torch.zeros(1, 3, side, side)).shape[-2:]
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UserError(f'config key "model.generator": cannot restore an LQ image of {side}x{side} pixels '
+                        f'({" ".join(str(error).split())})') from error
+    finally:
+        generator.train(training)
+    if scale and (height, width) != (scale * side, scale * side):
+        raise UserError(f'config key "model.generator": makes images {height / side:g} times as large, but the data '
+                        f'are for {scale} times; change the argument for it (upscale_factor, upscale, scale, ...)')
 
 
 def check_numbers(cfg: Config) -> None:
@@ -46,7 +85,8 @@ def check_numbers(cfg: Config) -> None:
     least = {
         'total_iters': 1, 'accumulation_steps': 1, 'seed': 0, 'evaluation.interval': 1, 'checkpoint_config.interval': 1,
         'log_config.interval': 1, 'budget': 1, 'data.workers_per_gpu': 0, 'data.train_dataloader.samples_per_gpu': 1,
-        'data.val_dataloader.samples_per_gpu': 1, 'data.test_dataloader.samples_per_gpu': 1
+        'data.val_dataloader.samples_per_gpu': 1, 'data.test_dataloader.samples_per_gpu': 1,
+        'train_cfg.disc_steps': 1, 'train_cfg.disc_init_steps': 0
     }
     for key, smallest in least.items():
         node = cfg
@@ -75,12 +115,37 @@ def check_choices(cfg: Config) -> None:
         raise UserError(f'config key "degrade_jpeg" is {cfg.degrade_jpeg!r}: give "{OPENCV}" or "{TORCHVISION}"')
     if cfg.get('on_data_error', 'stop') not in ('stop', 'skip'):
         raise UserError(f'config key "on_data_error" is {cfg.on_data_error!r}: give "stop" or "skip"')
-    if cfg.model.type == 'BasicRestorer':  # MMEditing's own: it trains in its own way only
+    if not is_ours(cfg.model.type):  # MMEditing's own: it trains in its own way only
         if cfg.get('degrade_on') == DEVICE:
-            raise UserError('config key "degrade_on": BasicRestorer cannot; use model.type=FaceRestorer')
+            raise UserError(f'config key "degrade_on": {cfg.model.type} cannot; use model.type=FaceRestorer')
         for key, value in PLAIN_STEP.items():
             if cfg.get(key, value) not in (value, 'none'):
-                raise UserError(f'config key "{key}": BasicRestorer cannot; use model.type=FaceRestorer')
+                raise UserError(f'config key "{key}": {cfg.model.type} cannot; use model.type=FaceRestorer')
+
+
+def patch_size_of(cfg: Config) -> int | None:
+    """The side of HQ images that the discriminator is made for, or None if there is none or any will do."""
+    return DISCRIMINATOR_SIZES.get((cfg.model.get('discriminator') or {}).get('type'))
+
+
+def check_discriminator(cfg: Config) -> None:
+    """What training with a discriminator needs besides; nothing without one.
+
+    Raises:
+        UserError: Patches have another size than it is made for, or an optimizer is missing.
+    """
+    if not cfg.model.get('discriminator'):
+        return
+    side, name = patch_size_of(cfg), cfg.model.discriminator.get('type')
+    sizes = [transform.get('gt_patch_size') for transform in train_dataset_cfg(cfg).get('pipeline', ())
+             if transform['type'] in ('Degrade', 'PairedRandomCrop')]
+    if side and set(sizes) - {side}:
+        raise UserError(f'config key "gt_patch_size" is {cfg.get("gt_patch_size", sizes[0])}: the discriminator {name} '
+                        f'takes patches of {side}x{side} alone; use --cfg-options gt_patch_size={side}')
+    missing = [key for key in ('generator', 'discriminator') if key not in cfg.optimizers]
+    if missing:
+        raise UserError(f'config key "optimizers": has none for the {missing[0]}; give one for generator and '
+                        'discriminator each')
 
 
 def check_metrics(cfg: Config) -> None:

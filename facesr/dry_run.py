@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from mmcv import Config
 
+from facesr.checks import count_discriminator
 from facesr.datasets.stream import to_device
 from facesr.evaluation import evaluate_loader, mean_metrics
 from facesr.hooks import SREvalHook
@@ -29,6 +30,7 @@ class FirstOnly:
 class DryRun(NamedTuple):
     """What was found; times in seconds, memory in MiB (None where unknown), what a cache lacks in words."""
     parameters: int
+    discriminator_parameters: int
     budget: int | None
     training_images: int
     validation_images: int
@@ -78,8 +80,8 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
     per_iteration = step_time + data_time if stream.loader.num_workers == 0 else max(step_time, data_time)
     validated = images * -(-cfg.total_iters // cfg.evaluation.interval) if validations else 0  # the last one always
     return DryRun(
-        parameters=parameters, budget=cfg.get('budget'), training_images=len(stream.loader.dataset),
-        validation_images=images,
+        parameters=parameters, discriminator_parameters=count_discriminator(model), budget=cfg.get('budget'),
+        training_images=len(stream.loader.dataset), validation_images=images,
         shapes={key: tuple(value.shape) for key, value in batch.items() if torch.is_tensor(value)}, loss=loss,
         data_time=data_time, step_time=step_time, validation_time=validation_time, metrics=metrics,
         memory=peak_memory(runner.device),
@@ -89,11 +91,13 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
 
 def summary(found: DryRun, cfg: Config) -> str:
     """The lines that `--dry-run` prints."""
-    cap = f'{found.parameters / found.budget:.1%} of the cap of {found.budget:,}' if found.budget else 'no cap'
+    all_of_it = found.parameters + found.discriminator_parameters
+    cap = f'{all_of_it / found.budget:.1%} of the cap of {found.budget:,}' if found.budget else 'no cap'
+    more = f' + {found.discriminator_parameters:,} of the discriminator' if found.discriminator_parameters else ''
     shapes = ', '.join(f'{name} {"x".join(map(str, shape))}' for name, shape in found.shapes.items())
     metrics = ', '.join(f'{name} {value:.4f}' for name, value in found.metrics.items())
     return '\n'.join(filter(None, (
-        f'parameters: {found.parameters:,} ({cap})',
+        f'parameters: {found.parameters:,}{more} ({cap})',
         f'images: {found.training_images} for training, {found.validation_images} for validation',
         f'one batch: {shapes}',
         f'one step: loss {found.loss:.4f}, {found.step_time:.3f} s, and {found.data_time:.3f} s to load a batch',

@@ -3,8 +3,10 @@ import sys
 
 import torch
 
+from facesr.checks import patch_size_of
 from facesr.config import batch_size
 from facesr.errors import OneRankError, UserError
+from facesr.models import is_ours
 
 MIB, GIB = 2**20, 2**30
 SIGNS = ("can't allocate memory", 'out of memory', 'ALLOC_FAILED')  # in the messages of torch, CUDA, cuBLAS, cuDNN
@@ -52,13 +54,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 def advice(cfg, device: torch.device) -> str:
     """Which keys of a config to change against running out of memory, and to what."""
     batch, steps = batch_size(cfg, 'train'), cfg.get('accumulation_steps', 1)
-    patch, tips = cfg.get('gt_patch_size'), []
-    if steps < batch and cfg.model.type == 'FaceRestorer':
-        more = min(batch, 2 * steps)
-        tips.append(f'accumulation_steps={more} (the same training, about {more / steps:.2g} times less)')
-    if cfg.get('amp') in (None, 'none') and device.type == 'cuda' and cfg.model.type == 'FaceRestorer':
+    patch, tips, ours = cfg.get('gt_patch_size'), [], is_ours(cfg.model.type)
+    if steps < batch and ours:
+        more, almost = min(batch, 2 * steps), 'almost ' if cfg.model.get('discriminator') else ''  # see FaceESRGAN
+        tips.append(f'accumulation_steps={more} ({almost}the same training, about {more / steps:.2g} times less)')
+    if cfg.get('amp') in (None, 'none') and device.type == 'cuda' and ours:
         tips.append('amp=auto')
-    if patch and patch > 64:
+    if patch and patch > 64 and patch_size_of(cfg) is None:
         tips.append(f'gt_patch_size={patch // 2 // 4 * 4}')
     if batch > 1:
         tips.append(f'data.train_dataloader.samples_per_gpu={batch // 2}')

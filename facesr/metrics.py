@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from facesr.errors import UserError
+from facesr.pretrained import hub_path
 from facesr.threads import one_thread
 
 C1, C2 = (0.01 * 255)**2, (0.03 * 255)**2  # SSIM's constants for 8 bits
@@ -166,7 +167,7 @@ def _lpips() -> Callable:
     """
     from torchvision.models import AlexNet_Weights
     url = AlexNet_Weights.DEFAULT.url
-    weights = Path(torch.hub.get_dir()) / 'checkpoints' / url.rpartition('/')[2]
+    weights = hub_path(url)
     if not weights.is_file():
         raise UserError(f'metric "LPIPS": needs AlexNet\'s weights, {weights}; download them from {url}')
     net = _lpips_net(weights)

@@ -20,11 +20,14 @@ from facesr.checks import (
     PLAIN_STEP,
     check_budget,
     check_choices,
+    check_discriminator,
     check_metrics,
     check_numbers,
     check_pairs,
+    check_scale,
     check_schedule,
     check_training_data,
+    count_discriminator,
 )
 from facesr.config import config_text
 from facesr.datasets import BatchStream, SeededSamples
@@ -109,10 +112,13 @@ def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
     limit_memory(cfg.get('memory_limit_gb'), device)
     set_random_seed(cfg.seed)
     model = build_restorer(cfg)
-    parameters = check_budget(model.generator, cfg)
+    parameters = check_budget(model.generator, cfg, count_discriminator(model))
+    check_scale(model.generator, cfg)
     if cfg.get('ema') is not None:
         model.add_ema()
     if cfg.get('load_from') and load:
+        if not Path(cfg.load_from).exists() and cfg.get('load_hint'):
+            raise UserError(f'config key "load_from": {cfg.load_from} is not there; {cfg.load_hint}')
         load_weights(model, read_checkpoint(cfg.load_from), cfg.load_from)
     if device.type == 'cuda':
         torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
@@ -174,6 +180,7 @@ def _reporter(logger: logging.Logger):
 def _check(cfg: Config, validate: bool) -> None:
     check_numbers(cfg)
     check_choices(cfg)
+    check_discriminator(cfg)
     check_metrics(cfg)
     check_schedule(cfg)
     check_training_data(cfg)
@@ -241,8 +248,9 @@ def _start_log(cfg: Config, name: str, runner: SRIterBasedRunner) -> None:
     cap = f'{cfg.budget:,}' if cfg.get('budget') else 'none'
     processes = f'{distributed.world_size()} processes, each ' if distributed.world_size() > 1 else ''
     precision = str(amp_dtype(cfg.get('amp'), runner.device) or torch.float32).removeprefix('torch.')
-    runner.logger.info(f'{name}: {runner.meta["parameters"]:,} generator parameters (cap: {cap}), seed {cfg.seed}, '
-                       f'{precision}, {processes}on {_device_name()}')
+    more = f' and {count:,} discriminator' if (count := count_discriminator(runner.model)) else ''
+    runner.logger.info(f'{name}: {runner.meta["parameters"]:,} generator{more} parameters (cap: {cap}), '
+                       f'seed {cfg.seed}, {precision}, {processes}on {_device_name()}')
     told = dict(PLAIN_STEP, memory_limit_gb=None)
     del told['amp']  # the precision is in the line above
     chosen = [f'{key}={cfg[key]}' for key, plain in told.items() if cfg.get(key, plain) != plain]

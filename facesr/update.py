@@ -30,10 +30,11 @@ class Update:
         accumulation_steps (int): Chunks that a batch is cut into, one after the other. Gradients are those of
             the whole batch; memory is that of a chunk.
         grad_clip (float | None): Largest L2 norm of the gradient; longer ones are shortened to it.
+        network (str): What is updated, as `optimizers` calls it; for messages. Default: 'generator'.
     """
 
-    def __init__(self, dtype=None, device=None, accumulation_steps: int = 1, grad_clip=None):
-        self.device = device or torch.device('cpu')
+    def __init__(self, dtype=None, device=None, accumulation_steps: int = 1, grad_clip=None, network='generator'):
+        self.device, self.network = device or torch.device('cpu'), network
         self.dtype, self.accumulation_steps, self.grad_clip = dtype, accumulation_steps, grad_clip
         self.scaler = gradient_scaler(dtype, self.device)
         self.skipped_in_a_row = 0
@@ -119,7 +120,43 @@ class Update:
         if self.skipped_in_a_row >= PATIENCE:
             raise TrainingDiverged(
                 f'the loss was NaN or infinite {PATIENCE} times in a row; the checkpoints are as they were: go on from '
-                'one with --resume and a lower optimizers.generator.lr, with grad_clip=1, or without amp')
+                f'one with --resume and a lower optimizers.{self.network}.lr, with grad_clip=1, or without amp')
+
+
+class AdversarialUpdates:
+    """The updates of a generator and of its discriminator, saved and resumed as one.
+
+    Attributes:
+        generator (Update): With the generator's scaler and count of skipped losses.
+        discriminator (Update): With its own.
+        steps (int): Training steps so far, whichever of the two they updated.
+        halfway (bool): True while one network has made a step that the other has not.
+    """
+
+    def __init__(self, generator: Update, discriminator: Update):
+        self.generator, self.discriminator = generator, discriminator
+        self.steps, self.halfway = 0, False
+
+    @property
+    def scaler(self):
+        """The generator's, which the log shows."""
+        return self.generator.scaler
+
+    @property
+    def stepping(self) -> bool:
+        """True while the weights are not those of a whole number of steps."""
+        return self.generator.stepping or self.halfway or self.discriminator.stepping
+
+    def state_dict(self) -> dict:
+        """What a resumed run needs to know."""
+        return dict(generator=self.generator.state_dict(), discriminator=self.discriminator.state_dict(),
+                    steps=self.steps)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from what `state_dict` gave."""
+        self.generator.load_state_dict(state['generator'])
+        self.discriminator.load_state_dict(state['discriminator'])
+        self.steps = state['steps']
 
 
 class _FlagOnItsWay:

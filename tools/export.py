@@ -12,8 +12,9 @@ from facesr.config import load_config
 from facesr.errors import report_user_errors
 from facesr.export import FORMATS, OPSET, export_checkpoint, summary
 
-HELP = f'''onnx: opset {OPSET}, one file; safetensors: the generator's weights under its own names;
-torchscript: .pt, for torch.jit.load; pth: a checkpoint without optimizer and random states, always published'''
+HELP = f'''onnx: opset {OPSET}, one file; safetensors: the generator's weights under its own names, for
+spandrel too; torchscript: .pt, for torch.jit.load; pth: a checkpoint without optimizer and random states, always
+published'''
 
 
 def parse_args():

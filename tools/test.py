@@ -3,7 +3,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.checks import check_budget
+from facesr.checks import check_budget, count_discriminator
 from facesr.cli import ArgumentParser, add_config_arguments, add_inference_arguments
 from facesr.config import load_config
 from facesr.errors import UserError, report_user_errors
@@ -46,7 +46,7 @@ def main():
     loader = load_split(cfg, args.split)
     model = load_model(cfg, args.checkpoint, args.ema)
     if args.zip:
-        parameters = check_budget(model.generator, cfg)
+        parameters = check_budget(model.generator, cfg, count_discriminator(model))
     how = dict(self_ensemble=args.self_ensemble, amp=args.amp)
     net = network(model, **how)
     print(f'{args.split}: {len(loader.dataset)} images on {next(model.parameters()).device}')

@@ -67,8 +67,8 @@ def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=Fal
     try:
         data = how.encode(model, about)
     except RuntimeError as error:  # torch's exporters raise it for what they cannot express
-        raise ExportError(f'{cfg.model.generator.type} cannot be written as {kind}: '
-                          f'{" ".join(str(error).split())}') from error
+        raise ExportError(f'{_name(cfg)} cannot be written as {kind}: {_first_sentence(error)}; give another --format'
+                          ) from error
     if publish:
         path = path.with_name(f'{path.stem}-{hashlib.sha256(data).hexdigest()[:8]}{path.suffix}')
     if path.exists() and path.read_bytes() != data:
@@ -80,7 +80,12 @@ def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=Fal
         except UserError as error:  # a generator with arguments that are not taken from a file
             raise ExportError(f'{path}: not written, {str(error).replace(temporary, "because it could not be read")}'
                               ) from error
-        difference = None if net is None else _difference(_run(net, images), expected)
+        try:
+            difference = None if net is None else _difference(_run(net, images), expected)
+        except Exception as error:  # each runtime has its own
+            raise ExportError(f'{path}: not written, because in {runtime} it does not run at another size than '
+                              f'{_name(cfg)} was traced with ({_first_sentence(error)}); give another --format'
+                              ) from error
         if difference is not None and not difference <= TOLERANCE:
             raise ExportError(f'{path}: not written, because its output in {runtime} differs by {difference:.2g} from '
                               f'the checkpoint, which is more than {TOLERANCE:g}; try another version of {runtime}')
@@ -129,6 +134,16 @@ def _default_path(cfg: Config, checkpoint, suffix: str, ema: bool, publish: bool
 def _random_images() -> list:
     generator = torch.Generator().manual_seed(0)
     return [torch.rand(shape, generator=generator) for shape in SHAPES]
+
+
+def _name(cfg: Config) -> str:
+    return cfg.model.generator.get('architecture', cfg.model.generator.type)
+
+
+def _first_sentence(error: Exception) -> str:
+    """Of a message that goes on with stack traces and graphs."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return ' '.join(lines[0].partition('. ')[0].split()).rstrip('.:')
 
 
 @torch.no_grad()

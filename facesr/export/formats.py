@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import mmcv
 import torch
+from torch.nn import functional
 
-from facesr.checkpoint import load_weights, read_checkpoint
+from facesr.checkpoint import GENERATOR, load_weights, read_checkpoint
 from facesr.export.weights import encode_safetensors, load_safetensors, require_library
 
 OPSET = 17  # ONNX Runtime reads it since 1.12 (2022)
@@ -50,7 +51,7 @@ def encode_onnx(model, about: dict) -> bytes:
     axes = {0: 'batch', 2: 'height', 3: 'width'}
     options = dict(dynamo=False) if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
     buffer = io.BytesIO()
-    with _quiet():
+    with _quiet(), _without_graphs_on_stdout(), _pooling_by_a_factor():
         torch.onnx.export(
             model.generator, (torch.rand(EXAMPLE), ), buffer, input_names=[IN], output_names=[OUT],
             opset_version=OPSET, **options,
@@ -76,8 +77,8 @@ def load_onnx(path, model=None):
 def encode_torchscript(model, about: dict) -> bytes:
     """A traced module for `torch.jit.load`, which needs neither MMEditing nor this project; any batch and size.
 
-    Traced, because MMEditing's RRDBNet cannot be scripted; there is nothing in these networks that a trace
-    would fix to a size.
+    Traced, because MMEditing's RRDBNet cannot be scripted. Where a trace fixes something to a size, as windows of
+    attention, the result does not pass at others.
     """
     buffer = io.BytesIO()
     with _quiet(), torch.no_grad():
@@ -105,12 +106,14 @@ def load_torchscript(path, model=None):
 def encode_published(model, about: dict) -> bytes:
     """A checkpoint with weights alone, as MMEditing's `publish_model.py` makes it: no optimizer, no random states.
 
-    It has one network, so no moving average beside it, and nothing of the machine: no paths, no environment.
+    It has one network, so no moving average or discriminator beside it, and nothing of the machine: no paths, no
+    environment.
     """
     iteration = dict(iter=int(about['iteration'])) if 'iteration' in about else {}
     meta = dict(exp_name=about['config'], mmcv_version=mmcv.__version__, **iteration, facesr=about)
     buffer = io.BytesIO()
-    torch.save(dict(meta=meta, state_dict=model.state_dict()), buffer)
+    weights = {name: value for name, value in model.state_dict().items() if name.startswith(GENERATOR)}
+    torch.save(dict(meta=meta, state_dict=weights), buffer)
     return buffer.getvalue()
 
 
@@ -131,6 +134,37 @@ def _quiet():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield
+
+
+@contextmanager
+def _without_graphs_on_stdout():
+    """Without the thousands of lines that torch prints before it raises that ONNX lacks something."""
+    log = getattr(torch._C, '_jit_onnx_log', None)
+    if log:
+        torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        if log:
+            torch._C._jit_onnx_log = log
+
+
+@contextmanager
+def _pooling_by_a_factor():
+    """Adaptive max pooling (SAFMN's) as max pooling by the factor of the traced sizes, which is what it is for
+    multiples of it; ONNX has no other. Where sizes are no multiples the comparison with the checkpoint shows it.
+    """
+    adaptive = functional.adaptive_max_pool2d
+
+    def pool(images, size):
+        kernel = [int(have) // int(want) for have, want in zip(images.shape[-2:], size, strict=True)]
+        return functional.max_pool2d(images, kernel)
+
+    functional.adaptive_max_pool2d = pool
+    try:
+        yield
+    finally:
+        functional.adaptive_max_pool2d = adaptive
 
 
 FORMATS = dict(

@@ -1,17 +1,24 @@
 """safetensors files: a generator's weights under its own names, and what it takes to build it."""
 import importlib
 import json
+import re
+from contextlib import contextmanager
 from types import ModuleType
 
 import torch
 from mmedit.models.builder import build_backbone
 from mmedit.models.registry import BACKBONES
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from facesr.checkpoint import CheckpointError
 from facesr.errors import UserError
+from facesr.models.spandrel_net import SpandrelNet
 
 KEY = 'facesr'  # one entry of metadata, of JSON: the library writes several in random order, and no file twice
 LARGEST = 1024  # of a number in a generator's config: an untrusted file must not build something huge
+MOST = 64  # entries of a list in it
+WORD = re.compile(r'[A-Za-z0-9_+-]{1,32}')  # names an option; no path, no address
 
 
 def require_library(name: str) -> ModuleType:
@@ -59,7 +66,8 @@ def load_safetensors(path):
     """Build the generator that a file of `tools/export.py` describes, with its weights.
 
     The file need not be trusted: its description is JSON, names one of MMEditing's backbones (or a class that the
-    caller registered), has bounded numbers alone, and must fit the weights before anything of that size is allocated.
+    caller registered), has bounded numbers alone (of spandrel's architectures also words and short lists), and must
+    fit the weights before anything of that size is allocated. Building it ends where it gets more weights than those.
 
     Args:
         path (str | Path): The file.
@@ -73,7 +81,7 @@ def load_safetensors(path):
     weights, about = read_safetensors(path)
     generator = _generator_config(about, path)
     try:
-        with torch.device('meta'):
+        with torch.device('meta'), _LinspaceOnCPU(), _at_most(len(weights)):
             expected = {name: value.shape for name, value in build_backbone(generator).state_dict().items()}
         if expected != {name: value.shape for name, value in weights.items()}:
             raise CheckpointError(f'{path}: its weights are not those of the {generator["type"]} that it describes')
@@ -99,8 +107,48 @@ def _generator_config(about: dict, path) -> dict:
     module = getattr(kind, '__module__', 'mmedit.')
     if module.startswith('mmedit.') and not module.startswith('mmedit.models.backbones.'):
         raise CheckpointError(f'{path}: {generator["type"]} is no backbone that is known here')
+    is_plain, taken = _is_number, f'numbers up to {LARGEST}'
+    if kind is SpandrelNet:
+        is_plain, taken = _is_plain, f'numbers up to {LARGEST}, words and lists of these'
     for key, value in generator.items():
-        if key != 'type' and not (isinstance(value, (bool, int, float)) and abs(value) <= LARGEST):
-            raise CheckpointError(f'{path}: its generator has {key}={str(value)[:40]!r}; only numbers up to {LARGEST} '
-                                  'are taken from a file')
+        if key != 'type' and not is_plain(value):
+            raise CheckpointError(f'{path}: its generator has {key}={str(value)[:40]!r}; only {taken} are taken from a '
+                                  'file')
     return generator
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (bool, int, float)) and abs(value) <= LARGEST
+
+
+def _is_plain(value) -> bool:
+    """Whether a value may be an argument of spandrel's architectures."""
+    if isinstance(value, list):
+        return len(value) <= MOST and all(_is_plain(entry) and not isinstance(entry, list) for entry in value)
+    return value is None or _is_number(value) or isinstance(value, str) and WORD.fullmatch(value) is not None
+
+
+class _LinspaceOnCPU(TorchFunctionMode):
+    """Values that architectures read while they are built (the rates of stochastic depth) are not without content."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {}, **(dict(device='cpu') if func is torch.linspace else {}))
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def _at_most(count: int):
+    """Ends building a network (`ValueError`) that registers far more parameters than a file has weights."""
+    left = 2 * count + 100  # a parameter may be replaced
+
+    def register(module, name, parameter):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f'it would have more weights than the {count} in the file')
+
+    handle = register_module_parameter_registration_hook(register)
+    try:
+        yield
+    finally:
+        handle.remove()

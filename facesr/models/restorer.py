@@ -15,6 +15,14 @@ from facesr.errors import mistakes_in
 from facesr.update import Update
 
 
+def exchanging_gradients(net, device: torch.device, **kwargs):
+    """A network as each of several processes trains it: in `DistributedDataParallel` (`kwargs`); alone, as it is."""
+    if distributed.world_size() == 1:
+        return net
+    devices = [device.index] if device.type == 'cuda' else None
+    return DistributedDataParallel(net, device_ids=devices, **kwargs)
+
+
 @MODELS.register_module()
 class FaceRestorer(BasicRestorer):
     """`BasicRestorer` that trains without copies of its images to the host, and tests without GT.
@@ -42,9 +50,7 @@ class FaceRestorer(BasicRestorer):
         self._channels_last = channels_last
         self.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
         self._update = Update(dtype, device, accumulation_steps, grad_clip)
-        net = self.generator
-        if distributed.world_size() > 1:
-            net = DistributedDataParallel(net, device_ids=[device.index] if device.type == 'cuda' else None)
+        net = exchanging_gradients(self.generator, device)
         if compile:
             with mistakes_in('compile'):
                 net = torch.compile(net, **(compile if isinstance(compile, dict) else {}))
@@ -87,17 +93,17 @@ class FaceRestorer(BasicRestorer):
         """
         update = self.update
         images = self._training_images(data_batch)
-        if self._channels_last:
-            images = {key: value.contiguous(memory_format=torch.channels_last) for key, value in images.items()}
         log_vars = update(lambda lq, gt: self.forward_train(lq, gt)['losses'], images, optimizer['generator'],
                           self._training_net)
         return dict(log_vars=log_vars, num_samples=len(images['gt']))
 
     def _training_images(self, data_batch) -> dict:
         if 'lq' in data_batch:
-            return {key: data_batch[key] for key in ('lq', 'gt')}
-        plans = [meta[PLAN] for meta in data_batch['meta']]
-        return dict(zip(('lq', 'gt'), self._degradation(data_batch['gt'], plans), strict=True))
+            lq, gt = data_batch['lq'], data_batch['gt']
+        else:
+            lq, gt = self._degradation(data_batch['gt'], [meta[PLAN] for meta in data_batch['meta']])
+        layout = torch.channels_last if self._channels_last else torch.preserve_format
+        return dict(lq=lq.to(memory_format=layout), gt=gt.to(memory_format=layout))
 
     def forward_train(self, lq, gt):
         """One training forward; nothing leaves the device (`BasicRestorer` copies lq, gt and output).

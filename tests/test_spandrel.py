@@ -1,0 +1,261 @@
+import copy
+import json
+import sys
+
+import pytest
+import safetensors.torch as safetensors_torch
+import spandrel
+import torch
+from mmcv import ConfigDict
+from mmedit.models.builder import build_backbone
+
+from facesr.checkpoint import CheckpointError, save_checkpoint
+from facesr.checks import count_parameters
+from facesr.config import load_config
+from facesr.dry_run import dry_run
+from facesr.errors import UserError
+from facesr.export import FORMATS, export_checkpoint, load_safetensors
+from facesr.models.spandrel_net import SpandrelNet, architectures
+from facesr.training import build_restorer, train
+
+SMALL = {
+    'configs/plksr_ffhq.py': {'model.generator.dim': 8, 'model.generator.n_blocks': 1,
+                              'model.generator.kernel_size': 5},
+    'configs/safmn_ffhq.py': {'model.generator.dim': 8, 'model.generator.n_blocks': 1},
+    'configs/rrdbnet_ffhq_original.py': {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1},
+}
+PLKSR, SAFMN, RRDBNET = SMALL
+OTHERS = {  # another kind each: re-parameterised, windows of attention that pad themselves, windows that do not
+    'SPAN': dict(num_in_ch=3, num_out_ch=3, feature_channels=8, norm=False),
+    'SwinIR': dict(upscale=4, embed_dim=12, depths=[2], num_heads=[2], window_size=8, mlp_ratio=2, img_size=16,
+                   upsampler='pixelshuffledirect'),
+    'DITN': dict(dim=12, ITL_blocks=1, SAL_blocks=1)
+}
+SIZES = ((1, 1), (3, 9), (16, 16), (17, 23))  # of LQ images
+
+
+def random_net(architecture, **arguments):
+    torch.manual_seed(0)
+    return build_backbone(dict(type='SpandrelNet', architecture=architecture, **arguments))
+
+
+def config_of(architecture, **arguments):
+    cfg = load_config(SAFMN)
+    cfg.model.generator = ConfigDict(type='SpandrelNet', architecture=architecture, **arguments)
+    return cfg
+
+
+@pytest.fixture
+def export(tmp_path):
+    """Writes a small random network of a config in a format; returns the network and the file."""
+
+    def write(name, kind):
+        torch.manual_seed(0)
+        cfg = load_config(name, SMALL[name])
+        model = build_restorer(cfg).eval()
+        save_checkpoint(tmp_path / 'net.pth', model)
+        return model.generator, export_checkpoint(cfg, tmp_path / 'net.pth', kind).path
+
+    return write
+
+
+def test_architectures_go_by_spandrels_names():
+    assert {'ATD', 'OmniSR', 'PLKSR', 'RealPLKSR', 'SAFMN', 'SPAN', 'SwinIR'} <= architectures().keys()
+    net = random_net('SAFMN', dim=8, n_blocks=2)
+    assert isinstance(net, architectures()['SAFMN'][0]) and isinstance(net, SpandrelNet)
+    theirs = architectures()['SAFMN'][0](dim=8, n_blocks=2)
+    assert {name: value.shape for name, value in net.state_dict().items()} == {
+        name: value.shape for name, value in theirs.state_dict().items()}
+
+
+@pytest.mark.parametrize('architecture, arguments', [*OTHERS.items(), ('SAFMN', dict(dim=8, n_blocks=1))])
+def test_any_size_goes_in(architecture, arguments):
+    net = random_net(architecture, **arguments).eval()
+    for height, width in SIZES:
+        with torch.no_grad():
+            hq = net(torch.rand(2, 3, height, width))
+        assert hq.shape == (2, 3, 4 * height, 4 * width) and hq.isfinite().all()
+
+
+def test_padding_is_reflection_and_is_cut_off():
+    net = random_net('SAFMN', dim=8, n_blocks=1).eval()
+    lq = torch.rand(1, 3, 13, 16)
+    reflected = torch.cat([lq, lq[:, :, [11, 10, 9]]], 2)
+    with torch.no_grad():
+        assert torch.equal(net(lq), net(reflected)[:, :, :52])
+
+
+@pytest.mark.parametrize('architecture, arguments', [*OTHERS.items(), ('PLKSR', dict(dim=8, n_blocks=1))])
+def test_copies_and_modes(architecture, arguments):
+    net, lq = random_net(architecture, **arguments), torch.rand(1, 3, 16, 16)
+    other = copy.deepcopy(net).eval()
+    assert type(other) is type(net) and count_parameters(other) == count_parameters(net)
+    with torch.no_grad():
+        expected = net.eval()(lq)
+        assert torch.equal(other(lq), expected)
+        net.train()
+        net(lq)
+        assert torch.equal(net.eval()(lq), expected)
+        other.load_state_dict(net.state_dict())
+        assert torch.equal(other(lq), expected)
+
+
+@pytest.mark.parametrize('architecture, arguments', OTHERS.items())
+def test_every_weight_that_is_trained_has_a_gradient(architecture, arguments):
+    """Else DDP would wait for it in vain."""
+    net = random_net(architecture, **arguments)
+    net(torch.rand(1, 3, 16, 16)).sum().backward()
+    assert [name for name, value in net.named_parameters() if value.requires_grad and value.grad is None] == []
+
+
+@pytest.mark.parametrize('config', [PLKSR, SAFMN])
+def test_a_step_changes_all_weights_and_the_moving_average_follows(config):
+    model = build_restorer(load_config(config, SMALL[config]))
+    model.add_ema()
+    before = {name: value.clone() for name, value in model.generator.named_parameters()}
+    batch = dict(lq=torch.rand(2, 3, 8, 8), gt=torch.rand(2, 3, 32, 32))
+    outputs = model.train_step(batch, dict(generator=torch.optim.Adam(model.generator.parameters(), lr=0.01)))
+    assert outputs['log_vars']['loss'].isfinite()
+    model.update_ema(0.5)
+    for name, mean in model.generator_ema.named_parameters():
+        now = model.generator.get_parameter(name)
+        assert not torch.equal(now, before[name])
+        assert torch.allclose(mean, (now + before[name]) / 2)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(architecture='SAFNM', dim=8), "spandrel has no architecture 'SAFNM'; did you mean SAFMN"),
+    (dict(architecture='omnisr'), "no architecture 'omnisr'; did you mean OmniSR?"),
+    (dict(architecture='Xyz'), "no architecture 'Xyz'; it has ATD, .*SwinIR"),
+    (dict(architecture='SAFMN', dim=8, blocks=3), 'SAFMN has no argument "blocks"; it takes dim, n_blocks, ffn_scale'),
+    (dict(architecture='SAFMN'), 'SAFMN needs the argument "dim"; it takes dim'),
+    (dict(architecture='SAFMN', dim=-8), 'SAFMN cannot be built with these arguments'),
+    (dict(dim=8), 'architecture'),
+])
+def test_mistakes_are_one_line(arguments, message):
+    cfg = load_config(SAFMN)
+    cfg.model.generator = ConfigDict(type='SpandrelNet', **arguments)
+    with pytest.raises(UserError, match=f'config key "model": .*{message}') as caught:
+        build_restorer(cfg)
+    assert '\n' not in str(caught.value)
+
+
+def test_without_spandrel_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'spandrel', None)
+    architectures.cache_clear()
+    try:
+        with pytest.raises(ValueError, match='pip install spandrel'):
+            architectures()
+    finally:
+        architectures.cache_clear()
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'upscaling_factor': 2}, 'makes images 2 times as large, but the data are for 4 times; change'),
+    ({'architecture': 'RetinexFormer', 'dim': None}, 'has no argument "dim"'),
+])
+def test_another_scale_than_the_datas_is_refused_before_training(tiny_config, tmp_path, options, message):
+    cfg = tiny_config(SAFMN, **{**SMALL[SAFMN], **{f'model.generator.{key}': value for key, value in options.items()}})
+    with pytest.raises(UserError, match=message):
+        train(cfg, 'wrong_scale')
+    assert not (tmp_path / 'work').exists()
+
+
+def test_what_fails_in_the_network_is_one_line(tiny_config):
+    cfg = tiny_config(SAFMN, **{**SMALL[SAFMN], 'model.generator.dim': 6})  # 4 does not divide it
+    with pytest.raises(UserError, match='cannot restore an LQ image of 8x8 pixels .*'):
+        dry_run(cfg)
+
+
+@pytest.mark.filterwarnings('ignore::FutureWarning')  # torch's, of TorchScript
+@pytest.mark.parametrize('kind', FORMATS)
+@pytest.mark.parametrize('config', [PLKSR, SAFMN])
+def test_every_format_is_written(export, config, kind):
+    net, path = export(config, kind)  # compares with the checkpoint
+    assert path.suffix == FORMATS[kind].suffix
+    if kind == 'safetensors':
+        other = load_safetensors(path)
+        assert type(other) is type(net) and not other.training
+        assert all(torch.equal(value, other.state_dict()[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.filterwarnings('ignore::FutureWarning')
+@pytest.mark.parametrize('kind, message', [
+    ('onnx', 'not written, because in ONNX Runtime .* it does not run at another size than SwinIR was traced with'),
+    ('torchscript', 'not written, because in torch .* it does not run at another size than SwinIR was traced with'),
+])
+def test_what_a_trace_fixes_to_a_size_is_refused_in_one_line(tmp_path, capfd, kind, message):
+    cfg = config_of('SwinIR', **OTHERS['SwinIR'])
+    save_checkpoint(tmp_path / 'net.pth', build_restorer(cfg))
+    with pytest.raises(UserError, match=message) as caught:
+        export_checkpoint(cfg, tmp_path / 'net.pth', kind)
+    assert '\n' not in str(caught.value) and capfd.readouterr().out == ''
+    assert [path.name for path in tmp_path.iterdir()] == ['net.pth']
+
+
+def test_an_operator_that_onnx_lacks_is_one_line(tmp_path, capfd):
+    cfg = config_of('ATD', upscale=4, embed_dim=16, depths=[1], num_heads=[2], window_size=8, category_size=16,
+                    num_tokens=8, reducted_dim=4, upsampler='pixelshuffledirect')
+    save_checkpoint(tmp_path / 'net.pth', build_restorer(cfg))
+    with pytest.raises(UserError, match='ATD cannot be written as onnx: Unsupported: ONNX export of operator Sort'):
+        export_checkpoint(cfg, tmp_path / 'net.pth', 'onnx')
+    assert capfd.readouterr().out == ''
+
+
+@pytest.mark.parametrize('config', SMALL)
+def test_exported_safetensors_load_in_spandrel(export, config):
+    net, path = export(config, 'safetensors')
+    descriptor = spandrel.ModelLoader().load_from_file(path)
+    assert descriptor.architecture.id == dict(zip(SMALL, ('PLKSR', 'SAFMN', 'ESRGAN'), strict=True))[config]
+    assert (descriptor.scale, descriptor.input_channels, descriptor.output_channels) == (4, 3, 3)
+    assert count_parameters(descriptor.model) == count_parameters(net)
+    for height, width in ((16, 16), (13, 20)):
+        lq = torch.rand(1, 3, height, width)
+        with torch.no_grad():
+            assert (descriptor(lq) - net(lq).clamp(0, 1)).abs().max() <= 1e-6  # spandrel clips
+
+
+@pytest.fixture
+def described(export, tmp_path):
+    """Writes a SAFMN's weights with another description of their generator."""
+    _, path = export(SAFMN, 'safetensors')
+    with safetensors_torch.safe_open(path, 'pt') as file:
+        weights, about = safetensors_torch.load_file(path), json.loads(file.metadata()['facesr'])
+
+    def write(**changes):
+        about['generator'] = json.dumps({**json.loads(about['generator']), **changes})
+        safetensors_torch.save_file(weights, tmp_path / 'x.safetensors', {'facesr': json.dumps(about)})
+        return tmp_path / 'x.safetensors'
+
+    return write
+
+
+@pytest.mark.parametrize('changes, message', [
+    (dict(architecture='PLKSR'), 'PLKSR has no argument "ffn_scale"'),
+    (dict(architecture='os.system'), 'architecture=.* only numbers up to 1024, words and lists of these'),
+    (dict(architecture='NoSuchNet'), "spandrel has no architecture 'NoSuchNet'"),
+    (dict(architecture=None), 'no generator can be built from its metadata'),
+    (dict(architecture=['SAFMN']), 'no generator can be built from its metadata'),
+    (dict(dim=10**9), 'dim=.* only numbers'),
+    (dict(dim=[[8]]), 'dim=.* only numbers'),
+    (dict(dim=[8] * 65), 'dim=.* only numbers'),
+    (dict(dim={'a': 8}), 'dim=.* only numbers'),
+    (dict(dim='../../x'), 'dim=.* only numbers'),
+    (dict(dim='eight'), 'no generator can be built from its metadata'),
+    (dict(dim=1024, n_blocks=1024), 'more weights than the 22 in the file'),
+    (dict(dim=16), 'its weights are not those of'),
+])
+def test_untrusted_descriptions_are_refused(described, changes, message):
+    with pytest.raises(CheckpointError, match=f'x.safetensors: .*{message}'):
+        load_safetensors(described(**changes))
+
+
+def test_words_and_lists_are_taken_from_a_file(tmp_path):
+    """Even where the constructor reads values, as those of stochastic depth, while it is built without any."""
+    cfg = config_of('SwinIR', **OTHERS['SwinIR'])
+    model = build_restorer(cfg).eval()
+    save_checkpoint(tmp_path / 'net.pth', model)
+    path = export_checkpoint(cfg, tmp_path / 'net.pth', 'safetensors').path
+    lq = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(load_safetensors(path)(lq), model.generator(lq))
