@@ -235,10 +235,15 @@ def finished(entry: Entry, seed: int, args) -> bool:
 
 
 def rows_of(entries: list, parameters: dict, args) -> list:
-    """The rows of the runs that are finished; an entry's moving average, where it has one, is a row below it."""
+    """The rows of the runs that are finished; an entry's moving average, where it has one, is a row below it.
+
+    None before the reference, which is the first row, has a run.
+    """
     rows = []
     for entry in entries:
         seeds = [seed for seed in range(args.seeds) if finished(entry, seed, args)]
+        if entry is entries[0] and not seeds:
+            break
         runs = {seed: read_runs([work_dir(entry, seed, args)])[0] for seed in seeds}
         seconds = {seed: median(run.series('train', 'time')[1]) for seed, run in runs.items()}
         for key in METRICS:

@@ -8,15 +8,14 @@ as a loader would give them. Stock is `BasicRestorer` in `MMDataParallel`, as MM
 """
 import argparse
 import json
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
+from measuring import default_device, device_name, fastest, take_turns  # noqa: E402
 
 import facesr  # noqa: E402, F401
 from facesr.config import load_config  # noqa: E402
@@ -40,7 +39,7 @@ CUDA_ONLY = ('ours, fp16', 'ours, fp16, channels_last')  # a CPU computes it, bu
 
 def measure(config: str, row: str, patch: int, batch: int, steps: int) -> dict:
     """Seconds of the fastest of `steps` steps after two that warm up, and peak memory in MiB."""
-    how, device = ROWS[row], torch.device('cuda', 0) if torch.cuda.is_available() else torch.device('cpu')
+    how, device = ROWS[row], default_device()
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     cfg = load_config(config)
@@ -61,14 +60,9 @@ def measure(config: str, row: str, patch: int, batch: int, steps: int) -> dict:
             restorer.train_step({key: value.to(device, non_blocking=True) for key, value in images.items()}, optimizers)
 
     optimizers = {'generator': torch.optim.Adam(restorer.generator.parameters(), lr=1e-4)}
-    before, seconds = peak_memory(device), []
-    for _ in range(steps + 2):
-        start = time.perf_counter()
-        step(data, optimizers)
-        if device.type == 'cuda':
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return dict(seconds=min(seconds[2:]), memory=peak_memory(device) - (0 if device.type == 'cuda' else before))
+    before = 0 if device.type == 'cuda' else peak_memory(device)
+    seconds = fastest(lambda: step(data, optimizers), steps, 2, device)
+    return dict(seconds=seconds, memory=peak_memory(device) - before)
 
 
 @report_user_errors
@@ -87,27 +81,18 @@ def main():
         return
     cuda = torch.cuda.is_available()
     rows = [row for row in ROWS if cuda or row not in CUDA_ONLY]
-    found, refused = {row: [] for row in rows}, {}
-    for _ in range(args.rounds):
-        for row in rows:
-            command = [sys.executable, __file__, args.config, '--row', row]
-            for name in ('patch', 'batch', 'steps'):
-                command += [f'--{name}', str(getattr(args, name))]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                refused[row] = (done.stderr.strip().splitlines() or ['failed'])[-1]
-            else:
-                found[row].append(json.loads(done.stdout.splitlines()[-1]))
-    best = {row: {key: min(run[key] for run in runs) for key in runs[0]} for row, runs in found.items() if runs}
-    stock = best.get(rows[0])
-    if stock is None:
+    settings = [f'--{name}={getattr(args, name)}' for name in ('patch', 'batch', 'steps')]
+    threads = torch.get_num_threads()
+    best, refused = take_turns({row: [__file__, args.config, '--row', row, *settings] for row in rows}, args.rounds,
+                               threads)
+    stock = best[rows[0]]
+    if not stock:
         raise UserError(f'the stock row failed: {refused[rows[0]]}')
-    where = torch.cuda.get_device_name(0) if cuda else f'CPU, {torch.get_num_threads()} threads'
-    print(f'{Path(args.config).stem}, batch {args.batch}, GT {args.patch}x{args.patch}, {where}, '
+    print(f'{Path(args.config).stem}, batch {args.batch}, GT {args.patch}x{args.patch}, {device_name(threads)}, '
           f'torch {torch.__version__}\n')
     print(f'{"":36} {"s/step":>9} {"times stock":>12} {"peak MiB":>9} {"times stock":>12}')
     for row in rows:
-        if row in best:
+        if best[row]:
             this = best[row]
             print(f'{row:36} {this["seconds"]:9.4f} {this["seconds"] / stock["seconds"]:12.3f} {this["memory"]:9.0f} '
                   f'{this["memory"] / stock["memory"]:12.3f}')
