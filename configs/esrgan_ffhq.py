@@ -16,6 +16,7 @@ model = dict(
     gan_loss=dict(type='GANLoss', gan_type='vanilla', loss_weight=5e-3, real_label_val=1.0, fake_label_val=0))
 train_cfg = dict(_delete_=True, disc_steps=1, disc_init_steps=0)  # how the networks take turns: at every iteration
 gt_patch_size = 128  # ModifiedVGG takes no other
+accumulation_steps = 1  # with patches this small all 16 fit; parts would change the discriminator's batch norm
 load_from = 'work_dirs/rrdbnet_ffhq/latest.pth'  # the discriminator starts fresh
 load_hint = ('train configs/rrdbnet_ffhq.py first, or give a checkpoint of it with --cfg-options load_from=FILE '
              '(load_from=None: from scratch)')

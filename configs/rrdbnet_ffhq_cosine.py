@@ -4,3 +4,4 @@ _base_ = [
     './_base_/runtime/default.py'
 ]
 data = dict(train_dataloader=dict(samples_per_gpu=16))
+accumulation_steps = 4  # as in rrdbnet_ffhq.py
