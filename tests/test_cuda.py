@@ -57,6 +57,21 @@ def test_train_resume_and_test_on_cuda(cuda_env, tiny_root, tmp_path):
     assert 'PSNR: ' in slow and 'SSIM: ' in slow
 
 
+@pytest.mark.parametrize('config', ['esrgan', 'srresnet_ca', 'plksr', 'safmn'])
+def test_other_models_train_resume_and_test_on_cuda(config, cuda_env, tiny_root, tmp_path):
+    options = [f'data.train.ann_file={tiny_root}/train.txt', 'gt_patch_size=128', 'evaluation.interval=2',
+               'data.train_dataloader.samples_per_gpu=2', 'log_config.interval=1', 'load_from=None', 'ema=0.9',
+               'grad_clip=1.0', 'channels_last=True', 'accumulation_steps=2', 'model.pixel_loss.type=PSNRLoss']
+    options += ['model.perceptual_loss=None'] if config == 'esrgan' else []
+    how = ['--work-dir', tmp_path / 'work', '--resume', 'auto', '--amp', 'fp16', '--cfg-options', *options]
+    for name, arguments in (('train', [*how, 'total_iters=2']), ('train', [*how, 'total_iters=4']),
+                            ('test', [tmp_path / 'work/latest.pth', '--ema'])):
+        command = [sys.executable, f'tools/{name}.py', f'configs/{config}_ffhq.py', *map(str, arguments)]
+        done = subprocess.run([*command, '--data-root', tiny_root], env=cuda_env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert 'on CUDA (' in done.stderr or 'on cuda:0' in done.stdout
+
+
 def test_metrics_are_the_same_on_cuda(cuda_env):
     script = """
 import facesr, torch
