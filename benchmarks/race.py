@@ -302,20 +302,19 @@ def write_results(rows: list, entries: list, args, cpu_seconds: float) -> None:
 
 def figure_of(rows: list) -> Figure:
     """PSNR against iterations, the mean over seeds with the range of them, and the difference with its interval."""
-    figure = Figure(figsize=(11, 4.4), layout='constrained')
+    figure = Figure(figsize=(11, 4.6), layout='constrained')
     left, right = figure.subplots(1, 2)
-    for row, colour, marker in zip(rows, COLOURS, MARKERS, strict=False):
+    for number, (row, colour, marker) in enumerate(zip(rows, COLOURS, MARKERS, strict=False)):
+        style = dict(color=colour, marker=marker, markersize=4, linewidth=1.2, elinewidth=0.9, capsize=2)
         x, by_seed = _curves(row, row.curves)
-        left.plot(x, by_seed.mean(0), color=colour, marker=marker, markersize=4, label=row.label)
-        left.fill_between(x, by_seed.min(0), by_seed.max(0), color=colour, alpha=0.15, linewidth=0)
+        beside = x + (number - len(rows) / 2) * 0.012 * x[-1]  # so that bars do not hide each other
+        middle = by_seed.mean(0)
+        left.errorbar(beside, middle, [middle - by_seed.min(0), by_seed.max(0) - middle], label=row.label, **style)
         shared = [seed for seed in row.curves if seed in rows[0].curves]
-        if row is rows[0] or len(shared) < 2:
-            continue
-        differences = _curves(row, shared)[1] - _curves(rows[0], shared)[1]
-        middle = differences.mean(0)
-        half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(shared) - 1) * scipy.stats.sem(differences)
-        right.plot(x, middle, color=colour, marker=marker, markersize=4)
-        right.fill_between(x, middle - half, middle + half, color=colour, alpha=0.15, linewidth=0)
+        if row is not rows[0] and len(shared) > 1:
+            differences = _curves(row, shared)[1] - _curves(rows[0], shared)[1]
+            quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(shared) - 1)
+            right.errorbar(beside, differences.mean(0), quantile * scipy.stats.sem(differences), **style)
     right.axhline(0, color=COLOURS[0], linewidth=1)
     left.set(xlabel='iteration', ylabel='validation PSNR (dB)')
     left.set_title('mean and range over seeds', fontsize=9)
@@ -323,7 +322,7 @@ def figure_of(rows: list) -> Figure:
     right.set_title(f'paired by seed, with {CONFIDENCE:.0%} interval', fontsize=9)
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.legend(loc='outside lower center', ncols=min(len(rows), 5), fontsize=9, frameon=False)
+    figure.legend(loc='outside lower center', ncols=min(len(rows), 6), fontsize=9, frameon=False)
     return figure
 
 
