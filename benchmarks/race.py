@@ -38,15 +38,16 @@ import torch  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 import facesr  # noqa: E402, F401
-from facesr.annotation import scan_folder, write_annotation  # noqa: E402
-from facesr.checks import count_parameters  # noqa: E402
+from facesr.annotation import read_annotation, scan_folder, write_annotation  # noqa: E402
+from facesr.checks import check_discriminator, check_schedule, count_parameters  # noqa: E402
 from facesr.cli import ArgumentParser, ConfigOptions, positive_int  # noqa: E402
 from facesr.config import config_text, load_config, train_dataset_cfg  # noqa: E402
 from facesr.errors import UserError, report_user_errors  # noqa: E402
-from facesr.figures.curves import COLOURS, DPI, MARKERS  # noqa: E402
+from facesr.figures.curves import COLOURS, DPI, styles  # noqa: E402
 from facesr.figures.save import save_figure  # noqa: E402
 from facesr.files import as_json, write_atomic  # noqa: E402
 from facesr.logs import read_runs  # noqa: E402
+from facesr.metrics import build_metrics  # noqa: E402
 from facesr.precision import AMP_MODES  # noqa: E402
 from facesr.tables import text_table  # noqa: E402
 from facesr.training import build_restorer  # noqa: E402
@@ -82,8 +83,8 @@ class Difference(NamedTuple):
 
     def verdict(self) -> str:
         """What may be said of it."""
-        if self.half_width is None:
-            return 'one seed says nothing'
+        if self.half_width is None or not math.isfinite(self.mean):
+            return 'one seed says nothing' if self.half_width is None else 'a PSNR is not finite'
         if abs(self.mean) <= self.half_width:
             return 'not told apart: the difference is within its interval'
         return 'better' if self.mean > 0 else 'worse'
@@ -116,25 +117,35 @@ def race_config(entry: Entry, args):
     cfg = load_config(entry.config, entry.options)
     interval = -(-args.iterations // args.points)
     options = {
-        **entry.options, **_short_schedule(cfg, args.iterations), 'total_iters': args.iterations,
-        'gt_patch_size': args.patch, 'amp': args.amp, 'evaluation.interval': interval,
+        'seed': 0,  # each run has its own
+        'total_iters': args.iterations, 'gt_patch_size': args.patch, 'amp': args.amp, 'evaluation.interval': interval,
         'checkpoint_config.interval': interval, 'checkpoint_config.max_keep_ckpts': 1,
         'log_config.interval': max(1, interval // 5), 'data.train_dataloader.samples_per_gpu': args.batch,
         'data.workers_per_gpu': 0,  # a process has its own core
         'data.train.ann_file': str(args.out / 'train.txt'), 'cache_images': str(args.out / 'cache')
     }
-    return load_config(entry.config, options, args.data_root)
+    same_for_all = options.keys() & entry.options.keys()
+    if same_for_all:
+        raise UserError(f'{entry.label}: {min(same_for_all)} is the same for all entries; leave it out (--iterations, '
+                        '--patch, --batch, --amp, --points and --seeds are for that)')
+    options = {**entry.options, **_short_schedule(cfg, args.iterations), **options}
+    cfg = load_config(entry.config, options, args.data_root)
+    if 'PSNR' not in build_metrics(cfg.get('test_cfg')):
+        raise UserError(f'{entry.label}: test_cfg.metrics lacks PSNR, which is what is compared')
+    check_discriminator(cfg)
+    check_schedule(cfg)
+    return cfg
 
 
 def _short_schedule(cfg, iterations: int) -> dict:
     """Overrides that end a config's schedule after so many iterations."""
-    factor = iterations / cfg.total_iters
-    short = {key: [max(1, round(value * factor)) for value in cfg.lr_config[key]]
-             for key in ('step', 'periods') if key in cfg.lr_config}
+    factor, schedule = iterations / cfg.total_iters, cfg.get('lr_config') or {}
+    short = {key: [max(1, round(value * factor)) for value in schedule[key]]
+             for key in ('step', 'periods') if isinstance(schedule.get(key), (list, tuple))}
     if 'periods' in short:
         short['periods'][-1] += max(0, iterations - sum(short['periods']))  # lost by rounding
-    if cfg.lr_config.get('warmup_iters'):
-        short['warmup_iters'] = max(1, round(cfg.lr_config.warmup_iters * factor))
+    if schedule.get('warmup_iters'):
+        short['warmup_iters'] = max(1, round(schedule['warmup_iters'] * factor))
     return {f'lr_config.{key}': value for key, value in short.items()}
 
 
@@ -144,17 +155,7 @@ def prepare(entries: list, args) -> dict:
     Raises:
         UserError: An entry is wrong, or the folder has a race with other settings.
     """
-    settings = {key: str(getattr(args, key)) for key in SETTINGS}
-    earlier = args.out / 'race.json'
-    if earlier.exists():
-        found = json.loads(earlier.read_text())
-        other = {key for key in SETTINGS if found['settings'][key] != settings[key]}
-        if other:
-            key = min(other)
-            raise UserError(f'{args.out}: has a race with {key}={found["settings"][key]}; give another --out, or the '
-                            'same settings to go on')
-    elif args.out.exists() and any(args.out.iterdir()):
-        raise UserError(f'{args.out}: has something else in it; give another --out')
+    _check_earlier(entries, args)
     configs = {entry.label: race_config(entry, args) for entry in entries}
     if len(configs) < len(entries):
         raise UserError('two entries have the same label; give each its own')
@@ -163,11 +164,54 @@ def prepare(entries: list, args) -> dict:
         if path.exists() and path.read_text() != text:
             raise UserError(f'{path}: the entry {label} was another one before; give it another label')
     parameters = {label: count_parameters(build_restorer(cfg).generator) for label, cfg in configs.items()}
-    gt_folder = train_dataset_cfg(next(iter(configs.values()))).gt_folder
-    write_annotation(scan_folder(gt_folder), args.out / 'train.txt')
+    infos, listed = scan_folder(train_dataset_cfg(next(iter(configs.values()))).gt_folder), args.out / 'train.txt'
+    if listed.exists() and read_annotation(listed) != infos:
+        raise UserError(f'{args.data_root}: has other training images than when this race began; give another --out')
+    write_annotation(infos, listed)
     for label, cfg in configs.items():
         write_atomic(args.out / f'{label}.py', config_text(cfg))
     return parameters
+
+
+def _check_earlier(entries: list, args) -> None:
+    """That what is in the folder is this race."""
+    if not args.out.exists():
+        return
+    if not args.out.is_dir():
+        raise UserError(f'--out {args.out}: is a file; give a folder')
+    earlier = args.out / 'race.json'
+    if not earlier.exists():
+        if any(args.out.iterdir()):
+            raise UserError(f'{args.out}: has something else in it; give another --out')
+        return
+    found = earlier_results(args)
+    for key, value in {key: str(getattr(args, key)) for key in SETTINGS}.items():
+        if found['settings'][key] != value:
+            raise UserError(f'{args.out}: has a race with {key}={found["settings"][key]}; give another --out, or the '
+                            'same settings to go on')
+    missing = [entry['label'] for entry in found['entries'] if entry['label'] not in [new.label for new in entries]]
+    seeds = 1 + max((int(seed) for row in found['results'] for seed in row['final']), default=0)
+    if missing or seeds > args.seeds:
+        more = ', '.join(missing) or f'{seeds} seeds'
+        raise UserError(f'{args.out}: its results also have {more}; give them too, or another --out')
+
+
+def earlier_results(args) -> dict:
+    """What is in `race.json`; nothing has been spent where there is none.
+
+    Raises:
+        UserError: It is none of ours, or damaged.
+    """
+    path = args.out / 'race.json'
+    if not path.exists():
+        return dict(cpu_hours=0)
+    try:
+        found = json.loads(path.read_text())
+        if not (set(SETTINGS) <= set(found['settings']) and {'entries', 'results', 'cpu_hours'} <= set(found)):
+            raise ValueError
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path}: not the results of a race, or damaged; give another --out') from error
+    return found
 
 
 def run_all(entries: list, args, done) -> None:
@@ -202,6 +246,8 @@ def run_all(entries: list, args, done) -> None:
             process.terminate()
         for process in running:
             process.wait()
+        if running:
+            done(_cpu_seconds() - cpu)
 
 
 def start(entry: Entry, seed: int, args) -> subprocess.Popen:
@@ -304,12 +350,13 @@ def figure_of(rows: list) -> Figure:
     """PSNR against iterations, the mean over seeds with the range of them, and the difference with its interval."""
     figure = Figure(figsize=(11, 4.6), layout='constrained')
     left, right = figure.subplots(1, 2)
-    for number, (row, colour, marker) in enumerate(zip(rows, COLOURS, MARKERS, strict=False)):
-        style = dict(color=colour, marker=marker, markersize=4, linewidth=1.2, elinewidth=0.9, capsize=2)
+    for number, (row, look) in enumerate(zip(rows, styles(), strict=False)):
+        style = dict(look, markersize=4, linewidth=1.2, elinewidth=0.9, capsize=2)
         x, by_seed = _curves(row, row.curves)
         beside = x + (number - len(rows) / 2) * 0.012 * x[-1]  # so that bars do not hide each other
         middle = by_seed.mean(0)
-        left.errorbar(beside, middle, [middle - by_seed.min(0), by_seed.max(0) - middle], label=row.label, **style)
+        span = np.maximum([middle - by_seed.min(0), by_seed.max(0) - middle], 0)  # rounding can make it negative
+        left.errorbar(beside, middle, span, label=row.label, **style)
         shared = [seed for seed in row.curves if seed in rows[0].curves]
         if row is not rows[0] and len(shared) > 1:
             differences = _curves(row, shared)[1] - _curves(rows[0], shared)[1]
@@ -365,10 +412,9 @@ def main():
     args = parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     entries = [parse_entry(text) for text in args.entries]
+    args.out, args.data_root = args.out.resolve(), str(Path(args.data_root).resolve())
     parameters = prepare(entries, args)
-    spent = 0.0
-    if (args.out / 'race.json').exists():
-        spent = 3600 * json.loads((args.out / 'race.json').read_text())['cpu_hours']
+    spent = 3600 * earlier_results(args)['cpu_hours']
 
     def done(seconds: float) -> None:
         nonlocal spent

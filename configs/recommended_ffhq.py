@@ -1,7 +1,8 @@
 # What we would train for the competition: SRResNet-20 with the PSNR loss and one cosine. Not trained to the end here.
 #
-# Reasons. "Race": benchmarks/race.py on a CPU, 48 faces, patches of 96 pixels, batch 4, 1000 iterations, 5 seeds, 12
-# validation pairs; a miniature, which may not hold for 300k iterations. Differences in dB with 95 % intervals:
+# Reasons: benchmarks/race.py on a CPU in bf16, 48 faces, patches of 96 pixels, batch 4, 1000 iterations, 5 seeds, 12
+# validation pairs; a miniature, which may not hold for 300k iterations. Differences in dB with 95 % intervals, not
+# corrected for being five (with that the first still holds, the third does not):
 #   PSNR loss against L1            +0.025 [+0.011, +0.039]  taken; public entries report +0.05 to +0.1
 #   channel attention               -0.004 [-0.025, +0.016]  not taken: not told apart, and a quarter more memory
 #   moving average (EMA) at the end -0.002 [-0.004, -0.000]  not taken: a rate that ends near 0 averages by itself

@@ -16,7 +16,7 @@ from pathlib import Path
 import mmcv
 import numpy as np
 import torch
-from mmcv.runner.checkpoint import get_state_dict, weights_to_cpu
+from mmcv.runner.checkpoint import weights_to_cpu
 from mmcv.utils import digit_version
 
 from facesr.errors import UserError
@@ -53,7 +53,7 @@ def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
     model = unwrapped(model)
     checkpoint = dict(
         meta=dict(meta or {}, mmcv_version=mmcv.__version__),
-        state_dict=weights_to_cpu(get_state_dict(model)),
+        state_dict=weights_to_cpu(model.state_dict()),  # mmcv's own would add buffers that torch leaves out
         **{name: value for name, value in more.items() if value is not None})
     if not all(bool(value.isfinite().all()) for value in checkpoint['state_dict'].values()):
         raise FloatingPointError('weights are NaN or infinite')

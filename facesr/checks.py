@@ -142,7 +142,7 @@ def check_discriminator(cfg: Config) -> None:
     if side and set(sizes) - {side}:
         raise UserError(f'config key "gt_patch_size" is {cfg.get("gt_patch_size", sizes[0])}: the discriminator {name} '
                         f'takes patches of {side}x{side} alone; use --cfg-options gt_patch_size={side}')
-    missing = [key for key in ('generator', 'discriminator') if key not in cfg.optimizers]
+    missing = [key for key in ('generator', 'discriminator') if not cfg.optimizers.get(key)]
     if missing:
         raise UserError(f'config key "optimizers": has none for the {missing[0]}; give one for generator and '
                         'discriminator each')

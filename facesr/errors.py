@@ -23,7 +23,7 @@ def mistakes_in(key: str):
     """What building an object from `cfg.<key>` raises (unknown type, wrong arguments) becomes a `UserError`."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, NotImplementedError) as error:
         raise UserError(f'config key "{key}": {" ".join(str(error).split())}') from error
 
 

@@ -163,8 +163,11 @@ class SRIterBasedRunner(IterBasedRunner):
                                 'another order from here on')
         # Checkpoints of MMEditing lack what follows.
         self.position = checkpoint.get('samples', self.iter * batch_size(self.cfg, 'train') * distributed.world_size())
-        if self._update() and 'update' in checkpoint:
-            self._update().load_state_dict(checkpoint['update'])
+        update = self._update()
+        if update and 'update' in checkpoint:
+            update.load_state_dict(checkpoint['update'])
+        elif hasattr(update, 'steps'):
+            update.steps = self._iter
         ranks = checkpoint.get('ranks', [])
         if len(ranks) == distributed.world_size():  # else they belong to other processes
             self.log_buffer.load_state_dict(ranks[distributed.rank()]['log_window'])

@@ -1,4 +1,5 @@
 """Training a config: what `tools/train.py` does."""
+import difflib
 import logging
 import sys
 from functools import partial
@@ -11,6 +12,7 @@ from mmcv.utils import collect_env
 from mmedit.apis import set_random_seed
 from mmedit.core import build_optimizers
 from mmedit.models import build_model
+from mmedit.models.registry import MODELS
 from mmedit.utils import get_root_logger
 
 import facesr
@@ -141,6 +143,11 @@ def build_restorer(cfg: Config):
     """
     if cfg.model.get('pretrained'):  # mmcv would unpickle it, and load what happens to fit
         raise UserError('config key "model.pretrained": use load_from, which reads weights safely and entirely')
+    for key, part in cfg.model.items():
+        if isinstance(part, dict) and 'type' in part and MODELS.get(part['type']) is None:
+            close = difflib.get_close_matches(str(part['type']), MODELS.module_dict, 1)
+            hint = f'did you mean {close[0]}?' if close else 'neither MMEditing nor facesr has it'
+            raise UserError(f'config key "model.{key}.type" is {part["type"]!r}: {hint}')
     with mistakes_in('model'):
         return build_model(cfg.model, train_cfg=cfg.get('train_cfg'), test_cfg=cfg.get('test_cfg'))
 

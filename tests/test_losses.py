@@ -59,19 +59,20 @@ def test_frequency_loss_is_that_of_the_transforms():
 def test_a_sum_is_a_sum():
     pred, target = images(2, 3, 8, 8)
     l1, frequency = (float(build_loss(loss)(pred, target)) for loss in SUM['losses'])
-    assert float(build_loss(SUM)(pred, target)) == pytest.approx(l1 + frequency)
+    assert float(build_loss(dict(SUM, loss_weight=2))(pred, target)) == pytest.approx(2 * (l1 + frequency))
 
 
 @pytest.mark.parametrize('loss', LOSSES[1:], ids=lambda loss: loss['type'])
 def test_a_config_trains_with_it(loss, tiny_config, tmp_path):
     tiny = {'model.generator.num_blocks': 1, 'model.generator.mid_channels': 8, 'evaluation': None}
-    train(tiny_config(**tiny, **{'model.pixel_loss': {**loss, '_delete_': True}}), 'run')
+    train(tiny_config(**tiny, **{'model.pixel_loss': loss}), 'run')  # merged with the base's L1
     assert (tmp_path / 'work/iter_2.pth').is_file()
 
 
 @pytest.mark.parametrize('loss, message', [
     (dict(type='SumLoss', losses=[], _delete_=True), 'losses is empty'),
-    (dict(type='PSNRLos', _delete_=True), 'PSNRLos is not in'),
+    (dict(type='PSNRLos'), "model.pixel_loss.type\" is 'PSNRLos': did you mean PSNRLoss?"),
+    (dict(type='Charbonnier'), 'did you mean CharbonnierLoss?'),
     (dict(type='PSNRLoss', weight=2, _delete_=True), 'weight'),
 ])
 def test_mistakes_are_one_line(loss, message, tiny_config):

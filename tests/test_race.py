@@ -8,6 +8,7 @@ import time
 
 import pytest
 import scipy.stats
+import torch
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / 'benchmarks'))
@@ -15,15 +16,17 @@ import race  # noqa: E402
 
 from facesr.config import load_config  # noqa: E402
 from facesr.errors import UserError  # noqa: E402
+from facesr.training import build_stream  # noqa: E402
 
 TINY = 'configs/srresnet_ffhq.py model.generator.num_blocks=1 model.generator.mid_channels=8'
+ENTRIES = (f'l1={TINY} ema=0.5', f'psnr={TINY} model.pixel_loss.type=PSNRLoss')
 
 
 @pytest.fixture
 def start(tiny_root, tmp_path):
     """Starts a race in `tmp_path/race`."""
 
-    def run(*arguments, entries=(f'l1={TINY} ema=0.5', f'psnr={TINY} model.pixel_loss.type=PSNRLoss')):
+    def run(*arguments, entries=ENTRIES):
         command = [sys.executable, 'benchmarks/race.py', *entries, '--data-root', str(tiny_root), '--out',
                    str(tmp_path / 'race'), '--points', '2', '--batch', '1', '--patch', '32', '--jobs', '2', *arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -36,7 +39,7 @@ def prepare(tiny_root, tmp_path, monkeypatch):
     """Does what a race does before it trains, with arguments as on the command line."""
 
     def run(*arguments):
-        entries = [] if any('=' in argument for argument in arguments) else [f'l1={TINY} ema=0.5']
+        entries = [] if any('=' in argument for argument in arguments) else ENTRIES[:1]
         monkeypatch.setattr(sys, 'argv', ['race.py', *entries, *arguments, '--data-root', str(tiny_root), '--out',
                                           str(tmp_path / 'race'), '--points', '2', '--batch', '1', '--patch', '32'])
         args = race.parse_args()
@@ -64,11 +67,13 @@ def test_a_race_and_its_continuation(start, prepare, tmp_path):
         sum(psnr['final'][seed] - reference['final'][seed] for seed in '01') / 2)
     assert (tmp_path / 'race/race.png').read_bytes().startswith(b'\x89PNG')
 
-    samples = [json.loads(line) for entry in ('l1', 'psnr') for log in tmp_path.glob(f'race/{entry}/seed_0/*.log.json')
-               for line in log.read_text().splitlines() if '"mode": "train"' in line]
-    assert {record['iter'] for record in samples} == {1, 2, 3, 4}
+    first = [build_stream(load_config(tmp_path / f'race/{label}.py')).next() for label in ('l1', 'psnr')]
+    assert torch.equal(first[0]['lq'], first[1]['lq']) and torch.equal(first[0]['gt'], first[1]['gt'])
     for changed, message in ((['--iterations', '6'], 'race: has a race with iterations=4; give another --out'),
-                             (['--iterations', '4', f'l1={TINY} ema=0.9'], 'the entry l1 was another one before')):
+                             (['--iterations', '4', f'l1={TINY} ema=0.9', f'psnr={TINY}'],
+                              'the entry l1 was another one before'),
+                             (['--iterations', '4', '--seeds', '2'], 'its results also have psnr; give them too'),
+                             (['--iterations', '4', '--seeds', '1', *ENTRIES], 'its results also have 2 seeds')):
         with pytest.raises(UserError, match=message):
             prepare(*changed)
 
@@ -93,6 +98,9 @@ def test_a_race_that_is_stopped_goes_on(start, tmp_path):
     (['a=configs/none.py'], 'configs/none.py: no such config'),
     ([f'a={TINY}', f'a={TINY} ema=0.9'], 'two entries have the same label'),
     ([f'a={TINY} total_iter=5'], 'no key "total_iter"'),
+    ([f'a={TINY} amp=bf16'], 'a: amp is the same for all entries'),
+    ([f'a={TINY} test_cfg.metrics=[SSIM]'], 'a: test_cfg.metrics lacks PSNR'),
+    (['a=configs/esrgan_ffhq.py'], 'takes patches of 128x128 alone'),
 ])
 def test_mistakes_are_one_line(entries, message, prepare, tmp_path):
     with pytest.raises(UserError, match=message):
@@ -120,6 +128,20 @@ def test_the_interval_is_students():
     assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx(tuple(expected))
     assert found.verdict() == 'not told apart: the difference is within its interval'
     assert race.Difference(0.2, 0.1).verdict() == 'better' and race.Difference(-0.2, 0.1).verdict() == 'worse'
+
+
+@pytest.mark.parametrize('text', ['{', '{"settings": {}}', '[]'])
+def test_another_programs_results_are_left_alone(text, prepare, tmp_path):
+    (tmp_path / 'race').mkdir()
+    (tmp_path / 'race/race.json').write_text(text)
+    with pytest.raises(UserError, match='race.json: not the results of a race, or damaged; give another --out'):
+        prepare()
+    assert (tmp_path / 'race/race.json').read_text() == text
+
+
+def test_a_picture_of_many_rows():
+    rows = [race.Row(f'r{i}', 1, {seed: [(1, 28.1), (2, 28.1 + seed)] for seed in range(3)}, {}) for i in range(9)]
+    assert len(race.figure_of(rows).legends[0].get_texts()) == 9
 
 
 def test_seeds_that_only_one_has_are_left_out():

@@ -9,7 +9,7 @@ import torch
 from mmcv import ConfigDict
 from mmedit.models.builder import build_backbone
 
-from facesr.checkpoint import CheckpointError, save_checkpoint
+from facesr.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
 from facesr.checks import count_parameters
 from facesr.config import load_config
 from facesr.dry_run import dry_run
@@ -213,6 +213,25 @@ def test_exported_safetensors_load_in_spandrel(export, config):
         lq = torch.rand(1, 3, height, width)
         with torch.no_grad():
             assert (descriptor(lq) - net(lq).clamp(0, 1)).abs().max() <= 1e-6  # spandrel clips
+
+
+def test_tables_that_torch_does_not_save(tmp_path):
+    """OmniSR computes positions when it is built: they are in no checkpoint, and no file may ask for huge ones."""
+    cfg = config_of('OmniSR', num_in_ch=3, num_out_ch=3, num_feat=8, block_num=1, res_num=1, window_size=8, up_scale=4)
+    model = build_restorer(cfg).eval()
+    save_checkpoint(tmp_path / 'net.pth', model)
+    load_weights(build_restorer(cfg), read_checkpoint(tmp_path / 'net.pth'), 'net.pth')
+    path = export_checkpoint(cfg, tmp_path / 'net.pth', 'safetensors').path
+    with safetensors_torch.safe_open(path, 'pt') as file:
+        about = json.loads(file.metadata()['facesr'])
+    cfg.model.generator.window_size = 256
+    with torch.device('meta'):
+        shapes = {name: value.shape for name, value in build_restorer(cfg).generator.state_dict().items()}
+    weights = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    about['generator'] = json.dumps(cfg.model.generator.to_dict())
+    safetensors_torch.save_file(weights, tmp_path / 'huge.safetensors', {'facesr': json.dumps(about)})
+    with pytest.raises(CheckpointError, match='would need tables of more than 256 MiB'):
+        load_safetensors(tmp_path / 'huge.safetensors')
 
 
 @pytest.fixture

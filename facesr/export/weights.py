@@ -18,6 +18,7 @@ from facesr.models.spandrel_net import SpandrelNet
 KEY = 'facesr'  # one entry of metadata, of JSON: the library writes several in random order, and no file twice
 LARGEST = 1024  # of a number in a generator's config: an untrusted file must not build something huge
 MOST = 64  # entries of a list in it
+TABLES = 2**28  # bytes of what a generator computes when it is built, and no file has (OmniSR's positions, say)
 WORD = re.compile(r'[A-Za-z0-9_+-]{1,32}')  # names an option; no path, no address
 
 
@@ -67,7 +68,8 @@ def load_safetensors(path):
 
     The file need not be trusted: its description is JSON, names one of MMEditing's backbones (or a class that the
     caller registered), has bounded numbers alone (of spandrel's architectures also words and short lists), and must
-    fit the weights before anything of that size is allocated. Building it ends where it gets more weights than those.
+    fit the weights before anything of that size is allocated, but for tables that it computes, of at most `TABLES`
+    bytes. Building it ends where it gets more weights than those.
 
     Args:
         path (str | Path): The file.
@@ -82,11 +84,17 @@ def load_safetensors(path):
     generator = _generator_config(about, path)
     try:
         with torch.device('meta'), _LinspaceOnCPU(), _at_most(len(weights)):
-            expected = {name: value.shape for name, value in build_backbone(generator).state_dict().items()}
+            net = build_backbone(generator)
+        expected = {name: value.shape for name, value in net.state_dict().items()}
         if expected != {name: value.shape for name, value in weights.items()}:
             raise CheckpointError(f'{path}: its weights are not those of the {generator["type"]} that it describes')
+        if sum(value.numel() * value.element_size() for value in net.buffers()) > TABLES:
+            raise CheckpointError(f'{path}: the {generator["type"]} that it describes would need tables of more than '
+                                  f'{TABLES >> 20} MiB')
         net = build_backbone(generator)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # numbers that a network is not made for can lead to anything
         raise CheckpointError(f'{path}: no generator can be built from its metadata '
                               f'({" ".join(str(error).split())})') from error
     net.load_state_dict(weights)

@@ -88,7 +88,7 @@ def _loss_figure(runs, smooth) -> Figure:
         span = _span(curves, low, high) if smooth is None else smooth
         notes = [f'line: mean over {span:,} iterations'] * (span > 0) + _cut_off(axes, curves, low, high)
         axes.set_title('; '.join([axes.get_title(), *notes]).removeprefix('; '), fontsize=9)
-        for run, (x, y), style in zip(runs, curves, _styles(), strict=False):
+        for run, (x, y), style in zip(runs, curves, styles(), strict=False):
             inside = (x > low) & (x <= high)
             axes.plot(x[inside], y[inside], color=style['color'], alpha=0.3 if span else 1, linewidth=0.8)
             for part in _between(x, run.restarts) if span else ():
@@ -96,7 +96,7 @@ def _loss_figure(runs, smooth) -> Figure:
                 smoothed = moving_average(x[part], y[part], span, steep_start=part.start == 0)
                 axes.plot(x[part][seen], smoothed[seen], linewidth=1.8, color=style['color'],
                           linestyle=style['linestyle'])
-    handles = [(_line(style), _label(run)) for run, style in zip(runs, _styles(), strict=False)]
+    handles = [(_line(style), _label(run)) for run, style in zip(runs, styles(), strict=False)]
     _finish(figure, panels, runs, handles)
     return figure
 
@@ -104,7 +104,7 @@ def _loss_figure(runs, smooth) -> Figure:
 def _psnr_figure(runs) -> Figure:
     figure, panels = _panels(runs, 'validation PSNR (dB)')
     handles = []
-    for run, look in zip(runs, _styles(), strict=False):
+    for run, look in zip(runs, styles(), strict=False):
         for key, style in (('PSNR', look), ('PSNR_ema', dict(look, linestyle='--', markerfacecolor='white'))):
             x, y = _series(run, 'val', key)
             if not len(x):
@@ -174,7 +174,8 @@ def _between(x: np.ndarray, cuts) -> list:
     return [slice(first, last) for first, last in zip(edges, edges[1:], strict=False)]
 
 
-def _styles():
+def styles():
+    """Colour, marker and line of each run, as matplotlib's arguments, without end."""
     return cycle([dict(color=colour, marker=marker, linestyle=line) for line in STYLES
                   for colour, marker in zip(COLOURS, MARKERS, strict=True)])
 
@@ -203,7 +204,7 @@ def _mark_best(panels, best, style: dict) -> None:
 def _finish(figure: Figure, panels, runs, handles: list) -> None:
     """Restarts, resumptions and the legend."""
     for axes, (low, high) in panels:
-        for run, style in zip(runs, _styles(), strict=False):
+        for run, style in zip(runs, styles(), strict=False):
             shared = {i for i in run.restarts if all(i in other.restarts for other in runs)}
             for i in (i for i in run.restarts if low < i <= high):
                 axes.axvline(i, color=GREY if i in shared else style['color'], linestyle=':', linewidth=1.2, zorder=1)

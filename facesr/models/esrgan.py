@@ -2,6 +2,7 @@
 import torch
 from mmedit.models.builder import build_component, build_loss
 from mmedit.models.registry import MODELS
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from facesr.degradation.device import OPENCV
 from facesr.models.restorer import FaceRestorer, exchanging_gradients
@@ -60,6 +61,9 @@ class FaceESRGAN(FaceRestorer):
             self._update, Update(dtype, device, accumulation_steps, grad_clip, network='discriminator'))
         # MMEditing's ModifiedVGG takes its features for NCHW, which they are where weights and images are.
         self.discriminator.to(memory_format=torch.contiguous_format)
+        for module in self.discriminator.modules():
+            if isinstance(module, _BatchNorm):  # one NaN would stay in them for ever, and nothing ever reads them
+                module.track_running_stats = False
         # It looks at real and generated images before one backward pass. DDP would copy the first rank's running
         # statistics in place in between, into what the backward pass needs; in training nothing reads them.
         net = exchanging_gradients(self.discriminator, device, broadcast_buffers=False)

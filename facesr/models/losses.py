@@ -63,14 +63,16 @@ class SumLoss(nn.Module):
 
     Args:
         losses (list[dict]): Their configs, each with its own `loss_weight`; at least one.
+        loss_weight (float): Factor of the sum. Default: 1.
     """
 
-    def __init__(self, losses: list):
+    def __init__(self, losses: list, loss_weight: float = 1.0):
         super().__init__()
+        self.loss_weight = loss_weight
         if not losses:
             raise ValueError('losses is empty: give the configs of the losses to add up')
         self.losses = nn.ModuleList(map(build_loss, losses))
 
     def forward(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Of images (n, c, h, w) in [0, 1]; a scalar."""
-        return sum(loss(pred, target) for loss in self.losses)
+        return self.loss_weight * sum(loss(pred, target) for loss in self.losses)

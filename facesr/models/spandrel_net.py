@@ -15,8 +15,9 @@ class SpandrelNet(nn.Module):
     """A network of the library `spandrel`, for example `dict(type='SpandrelNet', architecture='SAFMN', dim=72)`.
 
     It is an instance of a subclass of the architecture's own class: its weights keep their names, so a generator
-    exported as .safetensors loads in `spandrel.ModelLoader`. Images of any size go through: they are padded by
-    reflection to what spandrel says that the network needs, as spandrel's own call does, and its output is cropped.
+    exported as .safetensors (which RCAN and IPT cannot be) loads in `spandrel.ModelLoader`. Images of any size go
+    through: they are padded by reflection to what spandrel says that the network needs, as spandrel's own call does,
+    and its output is cropped.
 
     Args:
         architecture (str): One of `architectures()`, for example 'SAFMN' or 'PLKSR'.
