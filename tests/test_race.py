@@ -1,4 +1,5 @@
 """benchmarks/race.py: two tiny entries on a few iterations."""
+import argparse
 import json
 import os
 import signal
@@ -150,7 +151,14 @@ def test_seeds_that_only_one_has_are_left_out():
     assert race.difference(a, race.Row('none', 1, {}, {})) is None
 
 
-def test_of_an_error_in_a_run_the_line_is_shown(start):
-    process = start('--seeds', '1', entries=[f'a={TINY} optimizers.generator.type=Adamm'])
-    _, errors = process.communicate(timeout=60)
-    assert errors.startswith('error: a, seed 0: config key "optimizers"') and 'Traceback' not in errors
+def test_of_an_error_in_a_run_the_line_is_shown(monkeypatch, tmp_path):
+    def start(entry, seed, args):
+        output = race.output_of(entry, seed, args)
+        output.parent.mkdir()
+        output.write_text('a line of the log\nerror: config key "optimizers": is wrong\n')
+        return subprocess.Popen([sys.executable, '-c', 'raise SystemExit(2)'])
+
+    monkeypatch.setattr(race, 'start', start)
+    args = argparse.Namespace(out=tmp_path, seeds=1, jobs=1, iterations=4)
+    with pytest.raises(UserError, match='^a, seed 0: config key "optimizers": is wrong$'):
+        race.run_all([race.Entry('a', 'a.py', {})], args, lambda seconds: None)
