@@ -46,7 +46,7 @@ from facesr.errors import UserError, report_user_errors  # noqa: E402
 from facesr.figures.curves import COLOURS, DPI, styles  # noqa: E402
 from facesr.figures.save import save_figure  # noqa: E402
 from facesr.files import as_json, write_atomic  # noqa: E402
-from facesr.logs import read_runs  # noqa: E402
+from facesr.logs import Run, read_runs  # noqa: E402
 from facesr.metrics import build_metrics  # noqa: E402
 from facesr.precision import AMP_MODES  # noqa: E402
 from facesr.tables import text_table  # noqa: E402
@@ -83,8 +83,10 @@ class Difference(NamedTuple):
 
     def verdict(self) -> str:
         """What may be said of it."""
-        if self.half_width is None or not math.isfinite(self.mean):
-            return 'one seed says nothing' if self.half_width is None else 'a PSNR is not finite'
+        if self.half_width is None:
+            return 'one seed says nothing'
+        if not math.isfinite(self.mean):
+            return 'a PSNR is not finite'
         if abs(self.mean) <= self.half_width:
             return 'not told apart: the difference is within its interval'
         return 'better' if self.mean > 0 else 'worse'
@@ -159,8 +161,8 @@ def prepare(entries: list, args) -> dict:
     configs = {entry.label: race_config(entry, args) for entry in entries}
     if len(configs) < len(entries):
         raise UserError('two entries have the same label; give each its own')
-    for label, cfg in configs.items():
-        path, text = args.out / f'{label}.py', config_text(cfg)
+    texts = {args.out / f'{label}.py': config_text(cfg) for label, cfg in configs.items()}
+    for label, (path, text) in zip(configs, texts.items(), strict=True):
         if path.exists() and path.read_text() != text:
             raise UserError(f'{path}: the entry {label} was another one before; give it another label')
     parameters = {label: count_parameters(build_restorer(cfg).generator) for label, cfg in configs.items()}
@@ -168,9 +170,14 @@ def prepare(entries: list, args) -> dict:
     if listed.exists() and read_annotation(listed) != infos:
         raise UserError(f'{args.data_root}: has other training images than when this race began; give another --out')
     write_annotation(infos, listed)
-    for label, cfg in configs.items():
-        write_atomic(args.out / f'{label}.py', config_text(cfg))
+    for path, text in texts.items():
+        write_atomic(path, text)
     return parameters
+
+
+def settings_of(args) -> dict:
+    """What has to be equal for all runs, as `race.json` has it."""
+    return {key: str(getattr(args, key)) for key in SETTINGS}
 
 
 def _check_earlier(entries: list, args) -> None:
@@ -185,7 +192,7 @@ def _check_earlier(entries: list, args) -> None:
             raise UserError(f'{args.out}: has something else in it; give another --out')
         return
     found = earlier_results(args)
-    for key, value in {key: str(getattr(args, key)) for key in SETTINGS}.items():
+    for key, value in settings_of(args).items():
         if found['settings'][key] != value:
             raise UserError(f'{args.out}: has a race with {key}={found["settings"][key]}; give another --out, or the '
                             'same settings to go on')
@@ -223,7 +230,7 @@ def run_all(entries: list, args, done) -> None:
         UserError: A run failed. It and the others are stopped, with everything saved.
         KeyboardInterrupt: SIGINT or SIGTERM asked for it; the same holds.
     """
-    waiting = [(entry, seed) for seed in range(args.seeds) for entry in entries if not finished(entry, seed, args)]
+    waiting = [(entry, seed) for seed in range(args.seeds) for entry in entries if finished(entry, seed, args) is None]
     running, total = {}, len(waiting)
     cpu = _cpu_seconds()
     try:
@@ -273,11 +280,13 @@ def output_of(entry: Entry, seed: int, args) -> Path:
     return args.out / entry.label / f'seed_{seed}.txt'
 
 
-def finished(entry: Entry, seed: int, args) -> bool:
-    """Whether a run reached its end and was validated there."""
+def finished(entry: Entry, seed: int, args) -> Run | None:
+    """The logs of a run that reached its end and was validated there, else None."""
     folder = work_dir(entry, seed, args)
-    return (folder / f'iter_{args.iterations}.pth').is_file() and any(
-        record['iter'] == args.iterations for record in read_runs([folder])[0].val)
+    if not (folder / f'iter_{args.iterations}.pth').is_file():
+        return None
+    run, = read_runs([folder])
+    return run if any(record['iter'] == args.iterations for record in run.val) else None
 
 
 def rows_of(entries: list, parameters: dict, args) -> list:
@@ -287,10 +296,10 @@ def rows_of(entries: list, parameters: dict, args) -> list:
     """
     rows = []
     for entry in entries:
-        seeds = [seed for seed in range(args.seeds) if finished(entry, seed, args)]
-        if entry is entries[0] and not seeds:
+        runs = {seed: finished(entry, seed, args) for seed in range(args.seeds)}
+        runs = {seed: run for seed, run in runs.items() if run is not None}
+        if entry is entries[0] and not runs:
             break
-        runs = {seed: read_runs([work_dir(entry, seed, args)])[0] for seed in seeds}
         seconds = {seed: median(run.series('train', 'time')[1]) for seed, run in runs.items()}
         for key in METRICS:
             curves = {seed: list(zip(*run.series('val', key), strict=True)) for seed, run in runs.items()}
@@ -306,8 +315,12 @@ def difference(row: Row, reference: Row) -> Difference | None:
         return None
     if len(values) == 1:
         return Difference(values[0], None)
-    quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    return Difference(mean(values), float(quantile * stdev(values) / math.sqrt(len(values))))
+    return Difference(mean(values), float(half_width(values)))
+
+
+def half_width(values):
+    """Half of Student's interval of a mean, along the first axis, which are the seeds."""
+    return scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * scipy.stats.sem(values)
 
 
 def report(rows: list) -> str:
@@ -338,7 +351,7 @@ def write_results(rows: list, entries: list, args, cpu_seconds: float) -> None:
             final={seed: row.final(seed) for seed in row.curves},
             difference=found and dict(mean=found.mean, half_width=found.half_width, verdict=found.verdict())))
     write_atomic(args.out / 'race.json', as_json(dict(
-        settings={key: str(getattr(args, key)) for key in SETTINGS}, jobs=args.jobs,
+        settings=settings_of(args), jobs=args.jobs,
         entries=[dict(label=entry.label, config=entry.config, options=entry.options) for entry in entries],
         machine=f'{os.cpu_count()} cores, torch {torch.__version__}', cpu_hours=round(cpu_seconds / 3600, 3),
         confidence=CONFIDENCE, results=results)))
@@ -360,8 +373,7 @@ def figure_of(rows: list) -> Figure:
         shared = [seed for seed in row.curves if seed in rows[0].curves]
         if row is not rows[0] and len(shared) > 1:
             differences = _curves(row, shared)[1] - _curves(rows[0], shared)[1]
-            quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(shared) - 1)
-            right.errorbar(beside, differences.mean(0), quantile * scipy.stats.sem(differences), **style)
+            right.errorbar(beside, differences.mean(0), half_width(differences), **style)
     right.axhline(0, color=COLOURS[0], linewidth=1)
     left.set(xlabel='iteration', ylabel='validation PSNR (dB)')
     left.set_title('mean and range over seeds', fontsize=9)
