@@ -1,6 +1,5 @@
 """Command-line arguments that several tools share."""
 import argparse
-import importlib
 
 from facesr.utils.errors import EXIT_USER_ERROR
 from facesr.utils.precision import AMP_MODES
@@ -36,7 +35,8 @@ class ConfigOptions(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         """Parse the arguments into a dict by dotted key."""
-        importlib.import_module('facesr.compat.bridged')
+        import facesr.compat.bridged  # noqa: F401
+
         from mmcv import DictAction
         try:
             DictAction(self.option_strings, self.dest, nargs=self.nargs)(parser, namespace, values, option_string)

@@ -11,7 +11,7 @@ def version(package: str) -> str:
     Args:
         package (str): As it is imported: 'cv2', 'mmcv'.
     """
-    importlib.import_module('facesr.compat.bridged')
+    import facesr.compat.bridged  # noqa: F401  (for mmcv and mmedit)
     return importlib.import_module(package).__version__
 
 
