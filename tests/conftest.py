@@ -1,26 +1,27 @@
 """Shared fixtures. Real faces are used only where FACESR_FFHQ names a folder in FFHQ's layout."""
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import pytest
+from filelock import FileLock
 
 # The tests compare bit for bit, which only the CPU promises; tests/test_cuda.py gives CUDA back to its runs.
 CUDA_DEVICES = os.environ.get('CUDA_VISIBLE_DEVICES')
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # a worker of pytest-xdist for each core; before torch is imported
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import facesr  # noqa: E402, F401
-from facesr.annotation import scan_folder, write_annotation  # noqa: E402
-from facesr.config import load_config  # noqa: E402
-from facesr.sample import make_sample  # noqa: E402
-
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for pattern in ('configs/*.py', 'configs/sample/*.py') for path in ROOT.glob(pattern))
+
+
+def pytest_configure(config):
+    """Before any test imports facesr; pytest-xdist's controller, which runs no test, never does."""
+    if not getattr(config.option, 'numprocesses', None):
+        import in_process  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
@@ -29,17 +30,41 @@ def _in_repository(monkeypatch):
 
 
 @pytest.fixture(scope='session')
-def sample_root(tmp_path_factory):
-    """The embedded sample: 512x512 GT, 128x128 LQ."""
-    root = tmp_path_factory.mktemp('sample')
-    make_sample(root)
-    return root
+def once(tmp_path_factory):
+    """Gives a folder that `make(folder)` fills once for all of pytest-xdist's workers; nobody may change it."""
+    base = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        base = base.parent
+
+    def folder(name, make):
+        path, made = base / name, base / f'{name}.made'
+        with FileLock(base / f'{name}.lock'):
+            if not made.exists():
+                path.mkdir()
+                make(path)
+                made.touch()
+        return path
+
+    return folder
 
 
 @pytest.fixture(scope='session')
-def tiny_root(sample_root, tmp_path_factory):
+def sample_root(once):
+    """The embedded sample: 512x512 GT, 128x128 LQ."""
+    from facesr.sample import make_sample
+    return once('sample', make_sample)
+
+
+@pytest.fixture(scope='session')
+def tiny_root(sample_root, once):
     """FFHQ's layout with two training images (512x512) and 64x64 / 16x16 crops elsewhere, and its annotation."""
-    root = tmp_path_factory.mktemp('tiny')
+    return once('tiny', lambda root: _make_tiny(root, sample_root))
+
+
+def _make_tiny(root, sample_root):
+    import cv2
+
+    from facesr.annotation import scan_folder, write_annotation
     for folder, side in {'train/GT': 512, 'val/GT': 64, 'val/LQ': 16, 'test/LQ': 16}.items():
         (root / folder).mkdir(parents=True)
         for path in sorted((sample_root / folder).iterdir())[:2]:
@@ -47,7 +72,6 @@ def tiny_root(sample_root, tmp_path_factory):
             start = (image.shape[0] - side) // 2
             cv2.imwrite(str(root / folder / path.name), image[start:start + side, start:start + side])
     write_annotation(scan_folder(root / 'train/GT'), root / 'train.txt')
-    return root
 
 
 @pytest.fixture
@@ -63,6 +87,7 @@ def tiny_options(tiny_root, tmp_path):
 @pytest.fixture
 def tiny_config(tiny_root, tiny_options):
     """Loads a shipped config with `tiny_options` and more overrides."""
+    from facesr.config import load_config
 
     def load(config='configs/srresnet_ffhq.py', **more):
         return load_config(config, {**tiny_options, **more}, str(tiny_root))
@@ -72,12 +97,12 @@ def tiny_config(tiny_root, tiny_options):
 
 @pytest.fixture
 def run_tool():
-    """Runs `tools/<name>` as a user would; returns the completed process with text output."""
+    """Runs `tools/<name>` as a user would, but in this process; returns the completed process with text output."""
+    from in_process import run_in_process
 
     def run(name, *arguments, **env):
-        command = [sys.executable, f'tools/{name}', *map(str, arguments)]
         clean = {key: value for key, value in os.environ.items() if key != 'OPENCV_LOG_LEVEL'}  # set by our import
-        return subprocess.run(command, capture_output=True, text=True, env={**clean, **env}, timeout=300)
+        return run_in_process(ROOT / 'tools' / name, [*map(str, arguments)], ROOT, {**clean, **env})
 
     return run
 
