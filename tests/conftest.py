@@ -96,13 +96,23 @@ def tiny_config(tiny_root, tiny_options):
 
 
 @pytest.fixture
-def run_tool():
-    """Runs `tools/<name>` as a user would, but in this process; returns the completed process with text output."""
+def run_command():
+    """Runs `[python, script, arguments...]` as a user would, but in this process; returns the completed process."""
     from in_process import run_in_process
 
-    def run(name, *arguments, **env):
+    def run(command, cwd=ROOT, **env):
         clean = {key: value for key, value in os.environ.items() if key != 'OPENCV_LOG_LEVEL'}  # set by our import
-        return run_in_process(ROOT / 'tools' / name, [*map(str, arguments)], ROOT, {**clean, **env})
+        return run_in_process(Path(cwd, command[1]), [*map(str, command[2:])], cwd, {**clean, **env})
+
+    return run
+
+
+@pytest.fixture
+def run_tool(run_command):
+    """Runs `tools/<name>` as `run_command` does; returns the completed process with text output."""
+
+    def run(name, *arguments, **env):
+        return run_command([sys.executable, f'tools/{name}', *arguments], **env)
 
     return run
 

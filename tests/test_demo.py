@@ -8,23 +8,25 @@ import zipfile
 
 from conftest import ROOT
 
+# A short schedule and a small network.
+EDITS = {'schedules/sample.py': {r'\b400\b': '4'}, 'runtime/sample.py': {r'\b100\b': '2', r'\b20\b': '1'},
+         'models/srresnet.py': {r'=64\b': '=8', r'=20\b': '=1'}}
 
-def test_demo_runs_to_the_end_and_again(tmp_path):
+
+def test_demo_runs_to_the_end_and_again(run_command, tmp_path, monkeypatch):
+    """First as a user runs it, which starts most of the tools in processes of their own; then in this one."""
     for folder in ('configs', 'facesr', 'tools'):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns('__pycache__'))
-    for name, edits in {'schedules': {r'\b400\b': '4'}, 'runtime': {r'\b100\b': '2', r'\b20\b': '1'}}.items():
-        path = tmp_path / 'configs/_base_' / name / 'sample.py'
+    for name, edits in EDITS.items():
+        path = tmp_path / 'configs/_base_' / name
         text = path.read_text()
         for pattern, value in edits.items():
             text, count = re.subn(pattern, value, text)
             assert count
         path.write_text(text)
 
-    def demo():
-        return subprocess.run([sys.executable, 'tools/demo.py'], cwd=tmp_path, capture_output=True, text=True,
-                              env={**os.environ, 'MPLCONFIGDIR': str(tmp_path / 'mpl')})
-
-    done = demo()
+    env = {**os.environ, 'MPLCONFIGDIR': str(tmp_path / 'mpl')}
+    done = subprocess.run([sys.executable, 'tools/demo.py'], cwd=tmp_path, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     work_dir = tmp_path / 'work_dirs/srresnet_sample'
     listed = dict(re.findall(r'^  (\S.*?)\s{2,}(\S+)$', done.stdout, re.MULTILINE))
@@ -33,8 +35,20 @@ def test_demo_runs_to_the_end_and_again(tmp_path):
         assert archive.namelist() == [path.name for path in sorted((tmp_path / 'data/sample/test/LQ').iterdir())]
     assert 'bicubic PSNR' in done.stdout and (work_dir / 'iter_4.pth').is_file()
 
+    real = subprocess.run
+
+    def in_process(command, *args, **how):
+        if command[0] != sys.executable:  # mmcv's report on the environment
+            return real(command, *args, **how)
+        done = run_command(command, tmp_path)
+        print(done.stdout)
+        print(done.stderr, file=sys.stderr)
+        return done
+
     before = (work_dir / 'iter_4.pth').stat().st_mtime_ns
-    done = demo()
+    monkeypatch.setattr(subprocess, 'run', in_process)
+    monkeypatch.setattr('facesr.demo.ROOT', tmp_path)
+    done = run_command([sys.executable, 'tools/demo.py'], tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'nothing left to do' in done.stderr
     assert (work_dir / 'iter_4.pth').stat().st_mtime_ns == before

@@ -25,11 +25,13 @@ from facesr.update import TrainingDiverged  # noqa: E402
 
 TINY_NET = dict(option.split('=') for option in kill.TINY_NET[:2])
 TINY_NET = {key: int(value) for key, value in TINY_NET.items()}
+LITTLE_BLUR = 'degradation.0.params.kernel_size=[7]'  # half the time of a sample
 
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_killed_at_random_moments_it_ends_with_the_same_weights(workers, tiny_root, tmp_path):
-    outcome = kill.kill_and_compare(tiny_root, tmp_path, kills=3, workers=workers, iterations=300, seed=workers)
+    outcome = kill.kill_and_compare(tiny_root, tmp_path, kills=4, workers=workers, iterations=80, seed=workers,
+                                    longest=1.0, after=(0, 4, 0, 4), options=[LITTLE_BLUR])
     assert outcome.kills >= 1 and outcome.checkpoints_read and not outcome.broken and outcome.equal
 
 
@@ -73,18 +75,23 @@ def flat(thing):
 @pytest.fixture
 def start(tiny_root, tmp_path):
     """Starts a long training as a user would; returns the process once it has trained a few iterations."""
+    started = []
 
     def run(*options, work='work'):
         log = (tmp_path / 'stderr').open('w+')
         process = subprocess.Popen(kill.command(tiny_root, tmp_path / work, 5000, 0, 'checkpoint_config.interval=5000',
                                                 *options), stderr=log)
+        started.append(process)
         deadline = time.monotonic() + 120
         while 'Iter [6/' not in (tmp_path / 'stderr').read_text():
             assert process.poll() is None and time.monotonic() < deadline, (tmp_path / 'stderr').read_text()
             time.sleep(0.05)
         return process
 
-    return run
+    yield run
+    for process in started:  # of a test that failed
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -158,10 +165,10 @@ def test_a_full_disk_stops_nothing_and_replaces_nothing(tiny_config, tmp_path, c
     assert [path.name for path in work.glob('iter_*')] == ['iter_4.pth']
 
 
-def test_writes_that_really_fail_leave_the_old_checkpoint(tiny_root, tmp_path):
+def test_writes_that_really_fail_leave_the_old_checkpoint(run_command, tiny_root, tmp_path):
     """The system refuses files beyond some size, as a full disk or a quota would."""
-    command = kill.command(tiny_root, tmp_path / 'work', 3, 0)
-    subprocess.run(command, check=True, capture_output=True)
+    done = run_command(kill.command(tiny_root, tmp_path / 'work', 3, 0))
+    assert done.returncode == 0, done.stderr
     before = (tmp_path / 'work/iter_3.pth').read_bytes()
 
     def limit():
@@ -280,10 +287,9 @@ def broken_root(tiny_root, tmp_path):
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_an_unreadable_image_stops_with_everything_saved(workers, broken_root, tmp_path):
-    done = subprocess.run(kill.command(broken_root, tmp_path / 'work', 9, workers, 'checkpoint_config.interval=100',
-                                       'data.train_dataloader.samples_per_gpu=1', 'evaluation.interval=100', 'seed=1'),
-                          capture_output=True, text=True, timeout=200)
+def test_an_unreadable_image_stops_with_everything_saved(workers, broken_root, run_command, tmp_path):
+    done = run_command(kill.command(broken_root, tmp_path / 'work', 9, workers, 'checkpoint_config.interval=100',
+                                    'data.train_dataloader.samples_per_gpu=1', 'evaluation.interval=100', 'seed=1'))
     assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f'error: {broken_root}/train/GT/1.png: this training image cannot be used (')
@@ -294,9 +300,8 @@ def test_an_unreadable_image_stops_with_everything_saved(workers, broken_root, t
         assert f'iteration {read_checkpoint(saved)["meta"]["iter"]} is saved' in last
 
 
-def test_an_unreadable_image_is_skipped_and_counted(broken_root, tmp_path):
-    done = subprocess.run(kill.command(broken_root, tmp_path / 'work', 6, 2, 'on_data_error=skip'), text=True,
-                          capture_output=True, timeout=200)
+def test_an_unreadable_image_is_skipped_and_counted(broken_root, run_command, tmp_path):
+    done = run_command(kill.command(broken_root, tmp_path / 'work', 6, 2, 'on_data_error=skip'))
     assert done.returncode == 0, done.stderr
     for times in (1, 2, 3):
         assert f'1.png: this training image cannot be used; another is taken ({times} times so far)' in done.stderr
