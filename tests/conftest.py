@@ -16,6 +16,9 @@ sys.path.insert(0, str(ROOT))
 
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for pattern in ('configs/*.py', 'configs/sample/*.py') for path in ROOT.glob(pattern))
+# A network that trains and restores in milliseconds, over SRResNet's or RRDBNet's configs.
+SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1}
+SMALL_OPTIONS = [f'{key}={value}' for key, value in SMALL.items()]
 
 
 def pytest_configure(config):
@@ -74,6 +77,23 @@ def _make_tiny(root, sample_root):
     write_annotation(scan_folder(root / 'train/GT'), root / 'train.txt')
 
 
+@pytest.fixture(scope='session')
+def checkpoint(once):
+    """A small random SRResNet, as `tiny_config()` builds it."""
+    return once('checkpoint', _make_checkpoint) / 'small.pth'
+
+
+def _make_checkpoint(folder):
+    import torch
+
+    from facesr.checkpoint import save_checkpoint
+    from facesr.config import load_config
+    from facesr.training import build_restorer
+
+    torch.manual_seed(0)
+    save_checkpoint(folder / 'small.pth', build_restorer(load_config('configs/srresnet_ffhq.py', SMALL)))
+
+
 @pytest.fixture
 def tiny_options(tiny_root, tmp_path):
     """Overrides that let any shipped config run in seconds; they go with `data_root=tiny_root`."""
@@ -86,11 +106,12 @@ def tiny_options(tiny_root, tmp_path):
 
 @pytest.fixture
 def tiny_config(tiny_root, tiny_options):
-    """Loads a shipped config with `tiny_options` and more overrides."""
+    """Loads a small SRResNet, or the shipped config that is named as it is, with `tiny_options` and more overrides."""
     from facesr.config import load_config
 
-    def load(config='configs/srresnet_ffhq.py', **more):
-        return load_config(config, {**tiny_options, **more}, str(tiny_root))
+    def load(config=None, **more):
+        small = {} if config else SMALL
+        return load_config(config or 'configs/srresnet_ffhq.py', {**tiny_options, **small, **more}, str(tiny_root))
 
     return load
 

@@ -45,7 +45,7 @@ def test_parameters_and_budget(config):
 
 
 def test_a_generator_over_the_budget_stops_training(tiny_config):
-    cfg = tiny_config(**{'model.generator.num_blocks': 21})
+    cfg = tiny_config('configs/srresnet_ffhq.py', **{'model.generator.num_blocks': 21})
     with pytest.raises(UserError, match='1,886,851 parameters, 65,766 over the budget of 1,821,085'):
         train(cfg, 'too_big')
 

@@ -6,13 +6,17 @@ import subprocess
 import sys
 import zipfile
 
+import pytest
 from conftest import ROOT
 
 # A short schedule and a small network.
 EDITS = {'schedules/sample.py': {r'\b400\b': '4'}, 'runtime/sample.py': {r'\b100\b': '2', r'\b20\b': '1'},
          'models/srresnet.py': {r'=64\b': '=8', r'=20\b': '=1'}}
+STARTED = {'demo.py', 'make_sample.py', 'make_annotation.py', 'check_data.py', 'train.py', 'test.py',
+           'show_degradation.py', 'plot_curves.py', 'show_results.py', 'report.py'}
 
 
+@pytest.mark.slow
 def test_demo_runs_to_the_end_and_again(run_command, tmp_path, monkeypatch):
     """First as a user runs it, which starts most of the tools in processes of their own; then in this one."""
     for folder in ('configs', 'facesr', 'tools'):
@@ -33,6 +37,7 @@ def test_demo_runs_to_the_end_and_again(run_command, tmp_path, monkeypatch):
     assert len(listed) == 8 and all((tmp_path / path).exists() for path in listed.values())
     with zipfile.ZipFile(work_dir / 'submission.zip') as archive:
         assert archive.namelist() == [path.name for path in sorted((tmp_path / 'data/sample/test/LQ').iterdir())]
+    assert {'demo.py', *re.findall(r'^\$ python tools/(\S+)', done.stdout, re.MULTILINE)} == STARTED
     assert 'bicubic PSNR' in done.stdout and (work_dir / 'iter_4.pth').is_file()
 
     real = subprocess.run

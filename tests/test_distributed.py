@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, SMALL_OPTIONS
 
 from facesr import distributed, evaluation, training
 from facesr.checkpoint import find_latest, read_checkpoint
@@ -19,7 +19,7 @@ from facesr.models import FaceRestorer
 sys.path.insert(0, str(ROOT / 'benchmarks'))
 import kill  # noqa: E402
 
-NET = ('model.generator.num_blocks=1', 'model.generator.mid_channels=8', 'gt_patch_size=32', 'log_config.interval=1')
+NET = (*SMALL_OPTIONS, 'gt_patch_size=32', 'log_config.interval=1')
 
 # What each rank has at the end: weights, the gradients of its last step, and how often it read each validation image.
 PROBE = '''

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, SMALL
 from mmedit.core import build_optimizers
 from mmedit.models.builder import build_loss, build_model
 from mmedit.models.losses import PerceptualLoss
@@ -26,7 +26,7 @@ from facesr.update import PATIENCE, TrainingDiverged
 
 CPU = torch.device('cpu')
 CONFIG, PSNR_CONFIG = 'configs/esrgan_ffhq.py', 'configs/rrdbnet_ffhq.py'
-NET = {'model.generator.num_blocks': 1, 'model.generator.mid_channels': 8, 'model.generator.growth_channels': 4}
+NET = {**SMALL, 'model.generator.growth_channels': 4}
 GAN = {**NET, 'model.discriminator.mid_channels': 4, 'gt_patch_size': 128, 'load_from': None}
 TINY = {**GAN, 'model.perceptual_loss': None}
 VGG = dict(type='VGGPerceptualLoss', vgg_type='vgg11', layer_weights={'3': 0.5, '8': 1.0})  # conv2, conv4

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import safetensors.torch as safetensors_torch
 import torch
+from conftest import SMALL
 from mmcv.runner import load_checkpoint as mmcv_load_checkpoint
 from mmedit.models.backbones.sr_backbones import MSRResNet
 from mmedit.models.registry import BACKBONES
@@ -21,7 +22,7 @@ from facesr.inference import network
 from facesr.training import build_restorer
 
 NETWORKS = {
-    'configs/srresnet_ffhq.py': {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1},
+    'configs/srresnet_ffhq.py': SMALL,
     'configs/rrdbnet_ffhq.py': {'model.generator.mid_channels': 4, 'model.generator.num_blocks': 1,
                                 'model.generator.growth_channels': 2}
 }

@@ -10,7 +10,7 @@ import time
 import pytest
 import scipy.stats
 import torch
-from conftest import ROOT
+from conftest import ROOT, SMALL_OPTIONS
 
 sys.path.insert(0, str(ROOT / 'benchmarks'))
 import race  # noqa: E402
@@ -19,7 +19,7 @@ from facesr.config import load_config  # noqa: E402
 from facesr.errors import UserError  # noqa: E402
 from facesr.training import build_stream  # noqa: E402
 
-TINY = 'configs/srresnet_ffhq.py model.generator.num_blocks=1 model.generator.mid_channels=8'
+TINY = f'configs/srresnet_ffhq.py {" ".join(SMALL_OPTIONS)}'
 ENTRIES = (f'l1={TINY} ema=0.5', f'psnr={TINY} model.pixel_loss.type=PSNRLoss')
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL
 from mmedit.core import psnr
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service
@@ -41,8 +42,7 @@ def work(tiny_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp('runs') / 'tiny'
     torch.manual_seed(0)
     train(load_config(CONFIG, {
-        'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1, 'ema': 0.9,
-        'data.train.ann_file': str(tiny_root / 'train.txt'), 'data.workers_per_gpu': 0,
+        **SMALL, 'ema': 0.9, 'data.train.ann_file': str(tiny_root / 'train.txt'), 'data.workers_per_gpu': 0,
         'data.train_dataloader.samples_per_gpu': 1, 'gt_patch_size': 32, 'total_iters': 2, 'evaluation.interval': 1,
         'log_config.interval': 1, 'work_dir': str(folder)}, str(tiny_root)), 'small')
     return folder

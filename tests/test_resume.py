@@ -23,8 +23,6 @@ from facesr.stopping import EXIT_STOPPED, Stopped, StopSignals  # noqa: E402
 from facesr.training import train  # noqa: E402
 from facesr.update import TrainingDiverged  # noqa: E402
 
-TINY_NET = dict(option.split('=') for option in kill.TINY_NET[:2])
-TINY_NET = {key: int(value) for key, value in TINY_NET.items()}
 LITTLE_BLUR = 'degradation.0.params.kernel_size=[7]'  # half the time of a sample
 
 
@@ -42,7 +40,7 @@ def weights(path):
 def test_a_checkpoint_holds_all_that_a_resume_needs(tiny_config, tmp_path):
     """Straight and in two parts: weights, Adam, EMA, scaler, log window, random states, best score."""
     straight, parts = tmp_path / 'straight', tmp_path / 'parts'
-    how = dict(TINY_NET, amp='fp16', ema=0.9, accumulation_steps=2, **{
+    how = dict(amp='fp16', ema=0.9, accumulation_steps=2, **{
         'data.train_dataloader.samples_per_gpu': 2, 'log_config.interval': 4, 'checkpoint_config.interval': 3,
         'lr_config.periods': [9], 'lr_config.restart_weights': [1], 'evaluation.interval': 2})
     train(tiny_config(work_dir=str(straight), total_iters=8, **how), 'run')
@@ -118,7 +116,7 @@ def test_a_signal_during_validation_does_not_wait_for_it(tiny_config, tmp_path, 
         return [ImageResult('x', dict(PSNR=20.0, SSIM=0.5))]
 
     monkeypatch.setattr('facesr.evaluation.measure', stop_after_the_first)
-    how = dict(TINY_NET, **{'evaluation.interval': 2})
+    how = {'evaluation.interval': 2}
     with pytest.raises(Stopped, match='stopped after iteration 2 of 4'):
         train(tiny_config(total_iters=4, **how), 'run')
     assert len(measured) == 1 and not list(work.glob('best*'))
@@ -149,7 +147,7 @@ def test_a_full_disk_stops_nothing_and_replaces_nothing(tiny_config, tmp_path, c
     usage = type('Usage', (), {'free': 10})
     real = shutil.disk_usage
     monkeypatch.setattr('facesr.files.shutil.disk_usage', lambda path: usage if full else real(path))
-    how = dict(TINY_NET, **{'checkpoint_config.interval': 1, 'checkpoint_config.max_keep_ckpts': 1})
+    how = {'checkpoint_config.interval': 1, 'checkpoint_config.max_keep_ckpts': 1}
     train(tiny_config(total_iters=2, **how), 'run')
     before = {path.name: path.read_bytes() for path in work.glob('*.pth')}
     best = read_checkpoint(work / 'iter_2.pth')['meta']['hook_msgs']['best_score']
@@ -184,8 +182,8 @@ def test_writes_that_really_fail_leave_the_old_checkpoint(run_command, tiny_root
 
 
 def test_a_resume_takes_the_learning_rate_of_the_config(tiny_config, tmp_path):
-    train(tiny_config(**TINY_NET), 'run', validate=False)
-    how = dict(TINY_NET, **{'optimizers.generator.lr': 1e-5})
+    train(tiny_config(), 'run', validate=False)
+    how = {'optimizers.generator.lr': 1e-5}
     train(tiny_config(total_iters=3, **how), 'run', resume='auto', validate=False)
     records = [json.loads(line) for log in sorted((tmp_path / 'work').glob('*.log.json'))
                for line in log.read_text().splitlines()]
@@ -194,11 +192,11 @@ def test_a_resume_takes_the_learning_rate_of_the_config(tiny_config, tmp_path):
 
 
 def test_resuming_an_older_checkpoint_leaves_no_newer_one_behind(tiny_config, tmp_path):
-    train(tiny_config(**TINY_NET, **{'checkpoint_config.interval': 1}), 'run', validate=False)
+    train(tiny_config(**{'checkpoint_config.interval': 1}), 'run', validate=False)
     older = str(tmp_path / 'work/iter_1.pth')
     with pytest.raises(UserError, match='is at iteration 1, but .* has iter_2.pth; .* with --work-dir'):
-        train(tiny_config(**TINY_NET), 'run', resume=older, validate=False)
-    train(tiny_config(**TINY_NET, work_dir=str(tmp_path / 'other')), 'run', resume=older, validate=False)
+        train(tiny_config(), 'run', resume=older, validate=False)
+    train(tiny_config(work_dir=str(tmp_path / 'other')), 'run', resume=older, validate=False)
 
 
 def test_a_signal_in_the_last_validation_does_not_lose_it(tiny_config, tmp_path, monkeypatch):
@@ -207,8 +205,8 @@ def test_a_signal_in_the_last_validation_does_not_lose_it(tiny_config, tmp_path,
     monkeypatch.setattr('facesr.evaluation.measure', lambda *args: (
         signals and os.kill(os.getpid(), signals.pop()), measure(*args))[1])
     with pytest.raises(Stopped, match='after iteration 2 of 2; iteration 2 is saved'):
-        train(tiny_config(**TINY_NET, **{'evaluation.interval': 2}), 'run')
-    train(tiny_config(**TINY_NET, **{'evaluation.interval': 2}), 'run', resume='auto')
+        train(tiny_config(**{'evaluation.interval': 2}), 'run')
+    train(tiny_config(**{'evaluation.interval': 2}), 'run', resume='auto')
     assert (tmp_path / 'work/best_PSNR_iter_2.pth').is_file()
 
 
@@ -224,9 +222,9 @@ def test_a_validation_that_fails_loses_nothing(error, message, tiny_config, tmp_
 
     monkeypatch.setattr('facesr.evaluation.measure', fail)
     with pytest.raises(UserError, match=f'{message}.*iteration 1 is saved'):
-        train(tiny_config(**TINY_NET, **{'checkpoint_config.interval': 100}), 'run')
+        train(tiny_config(**{'checkpoint_config.interval': 100}), 'run')
     monkeypatch.undo()
-    train(tiny_config(**TINY_NET), 'run', resume='auto')
+    train(tiny_config(), 'run', resume='auto')
     assert (tmp_path / 'work/best_PSNR_iter_2.pth').is_file() or (tmp_path / 'work/best_PSNR_iter_1.pth').is_file()
 
 
@@ -234,12 +232,12 @@ def test_leftovers_of_a_kill_are_cleared(tiny_config, tmp_path):
     work = tmp_path / 'work'
     work.mkdir()
     (work / '.iter_1.pth.abc.tmp').write_bytes(b'half')
-    train(tiny_config(**TINY_NET), 'run', validate=False)
+    train(tiny_config(), 'run', validate=False)
     assert not list(work.glob('.*.tmp'))
 
 
 def test_pruning_counts_files_and_spares_the_best(tiny_config, tmp_path):
-    how = dict(TINY_NET, **{'checkpoint_config.interval': 2, 'checkpoint_config.max_keep_ckpts': 2})
+    how = {'checkpoint_config.interval': 2, 'checkpoint_config.max_keep_ckpts': 2}
     train(tiny_config(total_iters=3, **how), 'run')  # ends between the intervals
     train(tiny_config(total_iters=8, **how, **{'evaluation.interval': 100}), 'run', resume='auto', validate=False)
     names = sorted(path.name for path in (tmp_path / 'work').glob('*.pth'))
@@ -249,9 +247,9 @@ def test_pruning_counts_files_and_spares_the_best(tiny_config, tmp_path):
 
 def test_a_diverging_run_stops_with_its_last_good_checkpoint(tiny_config, tmp_path):
     work = tmp_path / 'work'
-    train(tiny_config(**TINY_NET), 'run', validate=False)
+    train(tiny_config(), 'run', validate=False)
     before = (work / 'iter_2.pth').read_bytes()
-    how = dict(TINY_NET, **{'model.pixel_loss.loss_weight': float('inf'), 'checkpoint_config.interval': 100})
+    how = {'model.pixel_loss.loss_weight': float('inf'), 'checkpoint_config.interval': 100}
     with pytest.raises(TrainingDiverged):
         train(tiny_config(total_iters=50, **how), 'run', resume='auto', validate=False)
     assert [path.name for path in work.glob('iter_*')] == ['iter_2.pth']
@@ -262,9 +260,9 @@ def test_a_diverging_run_stops_with_its_last_good_checkpoint(tiny_config, tmp_pa
 
 def test_weights_that_are_not_finite_are_not_saved(tiny_config, tmp_path):
     work = tmp_path / 'work'
-    train(tiny_config(**TINY_NET), 'run', validate=False)
+    train(tiny_config(), 'run', validate=False)
     before = (work / 'iter_2.pth').read_bytes()
-    how = dict(TINY_NET, **{'lr_config.min_lr': float('nan')})
+    how = {'lr_config.min_lr': float('nan')}
     with pytest.raises(UserError, match='could not be written'):
         train(tiny_config(total_iters=3, load_from=str(work / 'iter_2.pth'), work_dir=str(tmp_path / 'other'), **how),
               'run', validate=False)
@@ -350,5 +348,5 @@ def test_a_signal_while_a_worker_hands_over_a_batch_saves(error, tiny_config, tm
 
     monkeypatch.setattr(BatchStream, 'next', next_batch)
     with pytest.raises(Stopped, match='after iteration 1 of 2; iteration 1 is saved'):
-        train(tiny_config(**TINY_NET), 'run')
+        train(tiny_config(), 'run')
     assert read_checkpoint(find_latest(tmp_path / 'work'))['meta']['iter'] == 1
