@@ -27,6 +27,11 @@ def pytest_configure(config):
         import in_process  # noqa: F401
 
 
+def pytest_collection_modifyitems(items):
+    """The slow ones first, so that no worker waits for one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker('slow') is None)
+
+
 @pytest.fixture(autouse=True)
 def _in_repository(monkeypatch):
     monkeypatch.chdir(ROOT)

@@ -155,6 +155,7 @@ load.cached.fill({paths!r}, slow)
 '''
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_it_whole(folder):
     for number in range(6, 60):
         write(folder / f'{number}.png', number, (64, 64))

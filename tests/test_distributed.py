@@ -92,6 +92,7 @@ def close(a, b):
     return all(torch.allclose(x, y, rtol=1e-3, atol=1e-6) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_the_doubled_batch(trained, tmp_path):
     (single, ), _ = trained(1, 4, work='single')
     ranks, log = trained(2, 2, work='double')
@@ -113,6 +114,7 @@ def test_two_processes_are_one_with_the_doubled_batch(trained, tmp_path):
             assert b[key] == pytest.approx(a[key], abs=2e-4)  # the mean over both ranks
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_cache_and_degrade_on_the_device(trained, tmp_path):
     how = (f'cache_images={tmp_path}/cache', 'degrade_on=device')
     ranks, log = trained(2, 2, *how, work='double')
@@ -123,6 +125,7 @@ def test_two_processes_share_a_cache_and_degrade_on_the_device(trained, tmp_path
     assert '2 of 2 images are there' in log
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_ends_all_processes(tiny_root, tmp_path):
     (tmp_path / 'file').write_text('')
     done = subprocess.run(
@@ -134,6 +137,7 @@ def test_a_cache_that_cannot_be_written_ends_all_processes(tiny_root, tmp_path):
     assert done.returncode and done.stderr.count('the cache cannot be written') >= 1
 
 
+@pytest.mark.slow
 def test_a_resume_with_another_number_of_processes_keeps_the_order(trained, tmp_path):
     """Four samples an iteration whoever takes them: 2 x 2, then 1 x 4, as 1 x 4 all the way."""
     trained(2, 2, iterations=2, work='parts')
@@ -144,6 +148,7 @@ def test_a_resume_with_another_number_of_processes_keeps_the_order(trained, tmp_
     assert read_checkpoint(find_latest(tmp_path / 'parts'))['samples'] == 16
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_nan_on_one_rank_is_skipped_on_both(trained, tmp_path):
     """And a batch in parts, whose gradients are exchanged once."""
     ranks, log = trained(2, 2, 'accumulation_steps=2', work='nan', nan_on_rank=1)
@@ -155,6 +160,7 @@ def test_a_loss_that_is_nan_on_one_rank_is_skipped_on_both(trained, tmp_path):
     assert close(parts[0]['gradients'], whole[0]['gradients'])
 
 
+@pytest.mark.slow
 def test_sigterm_to_torchrun_saves(tiny_root, tmp_path):
     command = kill.command(tiny_root, tmp_path / 'work', 5000, 1, 'checkpoint_config.interval=5000',
                            'evaluation.interval=5000')

@@ -404,6 +404,7 @@ train.main()
 '''
 
 
+@pytest.mark.slow
 def test_two_processes_keep_both_networks_equal(tiny_root, tmp_path):
     script = tmp_path / 'probe.py'
     script.write_text(PROBE.format(root=str(ROOT), out=str(tmp_path)))

@@ -117,6 +117,7 @@ print(files['facesr.json'].decode() if isinstance(files['facesr.json'], bytes) e
 '''
 
 
+@pytest.mark.slow
 def test_torchscript_needs_neither_mmedit_nor_facesr(models, checkpoints, tmp_path):
     path = export_checkpoint(config(RRDBNET), checkpoints[RRDBNET], 'torchscript').path
     with zipfile.ZipFile(path) as archive:  # nor does it name places of this machine

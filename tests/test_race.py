@@ -48,6 +48,7 @@ def prepare(tiny_root, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
     done = run_command(command('--iterations', '4', '--seeds', '1'))
     assert 'l1, seed 0: done' in done.stdout and 'one seed says nothing' in done.stdout, done.stderr
@@ -79,6 +80,7 @@ def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
             prepare(*changed)
 
 
+@pytest.mark.slow
 def test_a_race_that_is_stopped_goes_on(command, tmp_path):
     process = subprocess.Popen(command('--iterations', '3000', '--seeds', '1'), stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)

@@ -1,12 +1,9 @@
-"""Nothing is lost: kills, stops, full disks, broken data."""
+"""Nothing is lost: stops, full disks, broken data; kills are in test_kills.py."""
 import json
 import os
-import resource
 import shutil
 import signal
-import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -19,18 +16,9 @@ from facesr.checkpoint import find_latest, read_checkpoint  # noqa: E402
 from facesr.datasets.stream import BatchStream  # noqa: E402
 from facesr.errors import UserError  # noqa: E402
 from facesr.evaluation import ImageResult  # noqa: E402
-from facesr.stopping import EXIT_STOPPED, Stopped, StopSignals  # noqa: E402
+from facesr.stopping import Stopped, StopSignals  # noqa: E402
 from facesr.training import train  # noqa: E402
 from facesr.update import TrainingDiverged  # noqa: E402
-
-LITTLE_BLUR = 'degradation.0.params.kernel_size=[7]'  # half the time of a sample
-
-
-@pytest.mark.parametrize('workers', [0, 2])
-def test_killed_at_random_moments_it_ends_with_the_same_weights(workers, tiny_root, tmp_path):
-    outcome = kill.kill_and_compare(tiny_root, tmp_path, kills=4, workers=workers, iterations=80, seed=workers,
-                                    longest=1.0, after=(0, 4, 0, 4), options=[LITTLE_BLUR])
-    assert outcome.kills >= 1 and outcome.checkpoints_read and not outcome.broken and outcome.equal
 
 
 def weights(path):
@@ -68,41 +56,6 @@ def flat(thing):
     if isinstance(thing, dict):
         return {key: flat(value) for key, value in thing.items()}
     return [flat(value) for value in thing] if isinstance(thing, (list, tuple)) else thing
-
-
-@pytest.fixture
-def start(tiny_root, tmp_path):
-    """Starts a long training as a user would; returns the process once it has trained a few iterations."""
-    started = []
-
-    def run(*options, work='work'):
-        log = (tmp_path / 'stderr').open('w+')
-        process = subprocess.Popen(kill.command(tiny_root, tmp_path / work, 5000, 0, 'checkpoint_config.interval=5000',
-                                                *options), stderr=log)
-        started.append(process)
-        deadline = time.monotonic() + 120
-        while 'Iter [6/' not in (tmp_path / 'stderr').read_text():
-            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / 'stderr').read_text()
-            time.sleep(0.05)
-        return process
-
-    yield run
-    for process in started:  # of a test that failed
-        process.kill()
-        process.wait()
-
-
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(number, start, tmp_path):
-    process = start('evaluation.interval=5000')
-    process.send_signal(number)
-    assert process.wait(60) == EXIT_STOPPED == 75
-    latest = find_latest(tmp_path / 'work')
-    done = read_checkpoint(latest)['meta']['iter']
-    assert latest.name == f'iter_{done}.pth' and done >= 6
-    last = (tmp_path / 'stderr').read_text().splitlines()[-1]
-    assert last.startswith(f'stopped after iteration {done} of 5000; iteration {done} is saved in ')
-    assert last.endswith('go on with --resume')
 
 
 def test_a_signal_during_validation_does_not_wait_for_it(tiny_config, tmp_path, monkeypatch):
@@ -161,24 +114,6 @@ def test_a_full_disk_stops_nothing_and_replaces_nothing(tiny_config, tmp_path, c
     train(tiny_config(total_iters=4, **how), 'run', resume='auto')
     assert read_checkpoint(work / 'latest.pth')['meta']['hook_msgs']['best_score'] >= best
     assert [path.name for path in work.glob('iter_*')] == ['iter_4.pth']
-
-
-def test_writes_that_really_fail_leave_the_old_checkpoint(run_command, tiny_root, tmp_path):
-    """The system refuses files beyond some size, as a full disk or a quota would."""
-    done = run_command(kill.command(tiny_root, tmp_path / 'work', 3, 0))
-    assert done.returncode == 0, done.stderr
-    before = (tmp_path / 'work/iter_3.pth').read_bytes()
-
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
-
-    done = subprocess.run(kill.command(tiny_root, tmp_path / 'work', 6, 0), preexec_fn=limit, capture_output=True,
-                          text=True)
-    assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
-    assert done.stderr.splitlines()[-1].endswith('free disk space and go on with --resume')
-    assert (tmp_path / 'work/iter_3.pth').read_bytes() == before
-    assert find_latest(tmp_path / 'work').name == 'iter_3.pth' and not list((tmp_path / 'work').glob('.*.tmp'))
 
 
 def test_a_resume_takes_the_learning_rate_of_the_config(tiny_config, tmp_path):
@@ -306,28 +241,6 @@ def test_an_unreadable_image_is_skipped_and_counted(broken_root, run_command, tm
     counted = read_checkpoint(tmp_path / 'work/iter_6.pth')['meta']['hook_msgs']['counts']['skipped_images']
     assert counted == 3  # 12 samples are three passes over four images
     assert f'skipped_images: {counted}' in done.stderr
-
-
-@pytest.mark.parametrize('policy', ['stop', 'skip'])
-def test_a_worker_that_dies(policy, start, tmp_path):
-    process = start('data.workers_per_gpu=1', f'on_data_error={policy}', 'evaluation.interval=5000')
-    children = subprocess.run(['ps', '--ppid', str(process.pid), '-o', 'pid='], capture_output=True, text=True)
-    worker = max(int(pid) for pid in children.stdout.split())
-    os.kill(worker, signal.SIGKILL)
-    if policy == 'skip':
-        deadline = time.monotonic() + 60
-        while 'started again (1 times so far)' not in (tmp_path / 'stderr').read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == EXIT_STOPPED
-        latest = read_checkpoint(find_latest(tmp_path / 'work'))
-        assert latest['samples'] == 2 * latest['meta']['iter']  # no sample left out or taken twice
-        return
-    assert process.wait(60) == 2
-    last = (tmp_path / 'stderr').read_text().splitlines()[-1]
-    assert last.startswith('error: data.workers_per_gpu: a loading process died') and 'go on with --resume' in last
-    assert find_latest(tmp_path / 'work') is not None
 
 
 @pytest.mark.parametrize('error', [ConnectionResetError(104, 'Connection reset by peer'), EOFError()])

@@ -81,6 +81,7 @@ def test_tensorboard_has_scalars_and_pictures(tiny_config, tmp_path):
     assert [event.step for event in first] == [1, 2] and (first[0].width, first[0].height) == (3 * 64, 64)
 
 
+@pytest.mark.slow
 def test_a_terminal_has_a_bar_and_the_file_the_lines(tiny_root, tmp_path):
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('HHHH', 40, 150, 0, 0))  # rows, columns, and pixels
