@@ -141,7 +141,7 @@ def _loggers():
     for logger in (root, *map(logging.getLogger, initialized)):
         logger.handlers[:] = []
     for handler, _ in streams:
-        handler.setStream(sys.stderr)
+        handler.stream = sys.stderr  # `setStream` would flush the old one, which may be closed
     try:
         yield
     finally:
