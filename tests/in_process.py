@@ -44,7 +44,7 @@ import torch  # noqa: E402
 from mmcv.utils import logging as mmcv_logging  # noqa: E402
 from torch.utils.data._utils import signal_handling  # noqa: E402
 
-TIMEOUT = 300
+TIMEOUT = 600
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM]
 
 

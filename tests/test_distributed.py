@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 import torch
-from conftest import ROOT, SMALL_OPTIONS
+from conftest import HANGS, ROOT, SMALL_OPTIONS
 
 from facesr import distributed, evaluation, training
 from facesr.checkpoint import find_latest, read_checkpoint
@@ -80,7 +80,7 @@ def trained(tiny_root, tmp_path, run_command):
                 done = run_command(command)
         else:
             command[1:1] = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-            done = subprocess.run(command, capture_output=True, text=True, timeout=240,
+            done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS,
                                   env=dict(os.environ, OMP_NUM_THREADS='1'))
         assert done.returncode == 0, done.stderr[-4000:]
         return [torch.load(out / f'rank{rank}.pth', weights_only=True) for rank in range(processes)], done.stderr
@@ -133,7 +133,7 @@ def test_a_cache_that_cannot_be_written_ends_all_processes(tiny_root, tmp_path):
          str(ROOT / 'tools/train.py'), str(ROOT / 'configs/srresnet_ffhq.py'), '--data-root', str(tiny_root),
          '--work-dir', str(tmp_path / 'work'), '--launcher', 'pytorch', '--cfg-options', *NET,
          f'data.train.ann_file={tiny_root}/train.txt', 'data.workers_per_gpu=0', f'cache_images={tmp_path}/file'],
-        capture_output=True, text=True, timeout=120)
+        capture_output=True, text=True, timeout=HANGS)
     assert done.returncode and done.stderr.count('the cache cannot be written') >= 1
 
 
@@ -169,12 +169,12 @@ def test_sigterm_to_torchrun_saves(tiny_root, tmp_path):
     log = tmp_path / 'stderr'
     with log.open('w') as file:
         process = subprocess.Popen(command, stderr=file, env=dict(os.environ, OMP_NUM_THREADS='1'))
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANGS
     while 'Iter [6/' not in log.read_text():
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    process.wait(60)
+    process.wait(HANGS)
     checkpoint = read_checkpoint(find_latest(tmp_path / 'work'))
     assert checkpoint['samples'] == 4 * checkpoint['meta']['iter'] and len(checkpoint['ranks']) == 2
     assert f'stopped after iteration {checkpoint["meta"]["iter"]} of 5000' in log.read_text()

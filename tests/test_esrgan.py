@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, SMALL
+from conftest import HANGS, ROOT, SMALL
 from mmedit.core import build_optimizers
 from mmedit.models.builder import build_loss, build_model
 from mmedit.models.losses import PerceptualLoss
@@ -415,7 +415,7 @@ def test_two_processes_keep_both_networks_equal(tiny_root, tmp_path):
          'pytorch', '--cfg-options', *options, f'data.train.ann_file={tiny_root}/train.txt', 'total_iters=3',
          'data.workers_per_gpu=0', 'data.train_dataloader.samples_per_gpu=2', 'accumulation_steps=2',
          'train_cfg.disc_steps=2'],
-        capture_output=True, text=True, timeout=240, cwd=ROOT)
+        capture_output=True, text=True, timeout=HANGS, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]
     ranks = [torch.load(tmp_path / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
     for kind in ('weights', 'gradients'):

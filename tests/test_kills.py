@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import HANGS, ROOT
 
 sys.path.insert(0, str(ROOT / 'benchmarks'))
 import kill  # noqa: E402
@@ -36,7 +36,7 @@ def start(tiny_root, tmp_path):
         process = subprocess.Popen(kill.command(tiny_root, tmp_path / work, 5000, 0, 'checkpoint_config.interval=5000',
                                                 *options), stderr=log)
         started.append(process)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + HANGS
         while 'Iter [6/' not in (tmp_path / 'stderr').read_text():
             assert process.poll() is None and time.monotonic() < deadline, (tmp_path / 'stderr').read_text()
             time.sleep(0.05)
@@ -52,7 +52,7 @@ def start(tiny_root, tmp_path):
 def test_a_signal_saves_and_says_how_to_go_on(number, start, tmp_path):
     process = start('evaluation.interval=5000')
     process.send_signal(number)
-    assert process.wait(60) == EXIT_STOPPED == 75
+    assert process.wait(HANGS) == EXIT_STOPPED == 75
     latest = find_latest(tmp_path / 'work')
     done = read_checkpoint(latest)['meta']['iter']
     assert latest.name == f'iter_{done}.pth' and done >= 6
@@ -86,16 +86,16 @@ def test_a_worker_that_dies(policy, start, tmp_path):
     worker = max(int(pid) for pid in children.stdout.split())
     os.kill(worker, signal.SIGKILL)
     if policy == 'skip':
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANGS
         while 'started again (1 times so far)' not in (tmp_path / 'stderr').read_text():
             assert time.monotonic() < deadline
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == EXIT_STOPPED
+        assert process.wait(HANGS) == EXIT_STOPPED
         latest = read_checkpoint(find_latest(tmp_path / 'work'))
         assert latest['samples'] == 2 * latest['meta']['iter']  # no sample left out or taken twice
         return
-    assert process.wait(60) == 2
+    assert process.wait(HANGS) == 2
     last = (tmp_path / 'stderr').read_text().splitlines()[-1]
     assert last.startswith('error: data.workers_per_gpu: a loading process died') and 'go on with --resume' in last
     assert find_latest(tmp_path / 'work') is not None

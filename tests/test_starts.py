@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import HANGS, ROOT
 from test_demo import STARTED
 
 TOOLS = {path.name for path in (ROOT / 'tools').glob('[!_]*.py')}
@@ -12,6 +12,6 @@ TOOLS = {path.name for path in (ROOT / 'tools').glob('[!_]*.py')}
 @pytest.mark.slow
 @pytest.mark.parametrize('tool', sorted(TOOLS - STARTED))
 def test_help(tool):
-    done = subprocess.run([sys.executable, f'tools/{tool}', '--help'], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, f'tools/{tool}', '--help'], capture_output=True, text=True, timeout=HANGS)
     assert (done.returncode, done.stderr) == (0, '')
     assert done.stdout.startswith(f'usage: {tool} ')

@@ -11,7 +11,7 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT, SMALL_OPTIONS
+from conftest import HANGS, ROOT, SMALL_OPTIONS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from facesr import memory
@@ -100,7 +100,7 @@ def test_a_terminal_has_a_bar_and_the_file_the_lines(tiny_root, tmp_path):
         shown += chunk
         if not chunk:
             break
-    assert process.wait(120) == 0, shown
+    assert process.wait(HANGS) == 0, shown
     shown = shown.decode()
     assert '4/4 [' in shown and 'it/s' in shown and 'loss: ' in shown
     assert 'Iter [2/4]' not in shown and 'Iter(val) [4]' in shown
