@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-# The tests compare bit for bit, which only the CPU promises; tests/test_cuda.py gives CUDA back to its runs.
+# The tests compare bit for bit, which only the CPU promises; integration/test_cuda.py gives CUDA back to its runs.
 CUDA_DEVICES = os.environ.get('CUDA_VISIBLE_DEVICES')
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # a worker of pytest-xdist for each core; before torch is imported

@@ -1,7 +1,7 @@
 """Statistics of the LQ images that MMEditing's own transforms make, which are slow; test_degradation.py compares with
 the file that this script writes beside itself:
 
-    python tests/stock_statistics.py
+    python tests/unit/degradation/stock_statistics.py
 
 Run it again when a recipe, the sample or the statistics change.
 """
