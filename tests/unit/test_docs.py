@@ -159,6 +159,8 @@ def test_each_config_is_in_the_zoo():
 def test_commands_parse(page, scripts):
     failed = []
     for script, arguments in commands(page.read_text()):
+        if f'# {script}\n' in page.read_text():  # CONTRIBUTING.md has just written it
+            continue
         said = io.StringIO()
         try:
             with contextlib.redirect_stderr(said):
