@@ -119,7 +119,7 @@ def test_links_lead_somewhere(page):
 def test_files_that_are_named_exist(page):
     """In code within a line, a path of this repository; not with placeholders."""
     named = [span.rstrip('/') for span in spans(page.read_text())
-             if span.startswith(TRACKED) and re.fullmatch(r'[\w./]+', span)]
+             if span.startswith(TRACKED) and re.fullmatch(r'[a-z0-9_./]+', span)]
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
