@@ -12,15 +12,15 @@ from types import SimpleNamespace
 import pytest
 from mmcv.runner import HOOKS
 
-from facesr.checks import check_schedule
 from facesr.config import load_config
+from facesr.engine.preflight import check_schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path for pattern in ('*.md', 'docs/*.md', '[a-z]*/README.md') for path in ROOT.glob(pattern))
 SCRIPTS = sorted(path for folder in ('tools', 'benchmarks') for path in ROOT.glob(f'{folder}/*.py')
                  if path.stem not in ('_bootstrap', 'measuring'))  # what the others import
 COMMAND = re.compile(r'(?:^|\s)((?:tools|benchmarks)/\w+\.py)(?=\s|$)(.*)', re.DOTALL)
-TRACKED = ('configs/', 'tools/', 'benchmarks/', 'facesr/', 'tests/', 'docs/')
+TRACKED = ('configs/', 'tools/', 'benchmarks/', 'facesr/', 'docs/')
 FOREIGN_OPTIONS = {'--no-build-isolation', '--no-deps', '--nproc_per_node', '--logdir', '--help'}  # of pip and others
 
 
