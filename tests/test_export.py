@@ -17,9 +17,10 @@ from facesr.checkpoint.io import read_checkpoint, save_checkpoint
 from facesr.checkpoint.weights import load_weights
 from facesr.config import load_config
 from facesr.export.exporter import export_checkpoint, format_export
-from facesr.export.formats import FORMATS, OPSET, load_safetensors
+from facesr.export.formats import FORMATS, load_safetensors
 from facesr.inference.network import network
 from facesr.models.build import build_restorer
+from facesr.utils.choices import OPSET
 from facesr.utils.errors import CheckpointError, UserError
 
 NETWORKS = {

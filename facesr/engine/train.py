@@ -30,12 +30,12 @@ from facesr.engine.runner import VALIDATION_DUE, SRIterBasedRunner
 from facesr.evaluation.metrics import check_metrics, least_side
 from facesr.models.build import build_restorer, check_budget, check_scale, count_discriminator
 from facesr.utils import dist
+from facesr.utils.choices import RESUME_AUTO, RESUME_LATEST
 from facesr.utils.errors import CheckpointError, UserError, mistakes_in
 from facesr.utils.files import remove_leftovers, write_atomic
 from facesr.utils.memory import limit_memory, peak_memory
 from facesr.utils.precision import amp_dtype
 
-RESUME_LATEST, RESUME_AUTO = 'latest', 'auto'
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
 EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 60, 70, 80, 90
 

@@ -10,8 +10,9 @@ import facesr
 from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.weights import load_weights
 from facesr.config import Config
-from facesr.export.formats import FORMATS, IN, OPSET, OUT
+from facesr.export.formats import FORMATS, IN, OUT
 from facesr.models.build import build_restorer, count_parameters
+from facesr.utils.choices import OPSET
 from facesr.utils.errors import UserError
 from facesr.utils.files import atomic_path, file_sha256, output_file
 

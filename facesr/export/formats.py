@@ -24,10 +24,10 @@ from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.safetensors import encode_safetensors, read_safetensors, require_library
 from facesr.checkpoint.weights import GENERATOR, load_weights
 from facesr.models.backbones.spandrel_net import SpandrelNet
+from facesr.utils.choices import OPSET
 from facesr.utils.errors import CheckpointError
 from facesr.utils.versions import version
 
-OPSET = 17  # ONNX Runtime reads it since 1.12 (2022)
 IN, OUT = 'lq', 'hq'
 ABOUT = 'facesr.json'  # the file in a TorchScript archive that has what the network says about itself
 EXAMPLE = (2, 3, 16, 24)  # what a network is traced with
