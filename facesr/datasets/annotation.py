@@ -104,13 +104,13 @@ def read_annotation(ann_file) -> list:
     except UnicodeDecodeError:
         raise UserError(f'{ann_file}: not a UTF-8 text file; make it anew with tools/make_annotation.py') from None
     if not lines:
-        raise UserError(f'{ann_file}: is empty; make it anew with tools/make_annotation.py --force')
+        raise UserError(f'{ann_file}: is empty; make it anew with tools/make_annotation.py --replace')
     infos = []
     for number, line in enumerate(lines, start=1):
         match = LINE.fullmatch(line)
         if not match:
             raise UserError(f'{ann_file}: line {number} is "{line}", not "name (height,width,channels)"; '
-                            'make the file anew with tools/make_annotation.py --force')
+                            'make the file anew with tools/make_annotation.py --replace')
         infos.append(ImageInfo(match[1], *map(int, match.groups()[1:])))
     return infos
 
@@ -127,7 +127,7 @@ def write_annotation(infos, ann_file, force: bool = False) -> bool:
         if ann_file.is_file() and ann_file.read_bytes() == text.encode():
             return False
         if not force or ann_file.is_dir():
-            raise UserError(f'{ann_file}: already there with other contents; --force replaces it')
+            raise UserError(f'{ann_file}: already there with other contents; --replace does it')
     write_atomic(ann_file, text)
     return True
 

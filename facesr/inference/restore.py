@@ -85,7 +85,7 @@ def plan(images, out, faces: bool = False, skip_existing: bool = False) -> list:
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
-        raise UserError(f'{out}: is a file; give --out a folder')
+        raise UserError(f'{out}: is a file; give --out-dir a folder')
     jobs, sources, taken = [], {path.resolve() for path in images}, {}
     names = os.listdir(out) if faces and out.is_dir() else []
     for path in images:
@@ -97,12 +97,12 @@ def plan(images, out, faces: bool = False, skip_existing: bool = False) -> list:
                             f'{path} and {first} would both become {job.output}; rename one, or restore them apart')
         present = _faces_present(job, names) if faces else [job.output] if os.path.lexists(job.output) else []
         if any(file.resolve() in sources for file in present):
-            raise UserError(f'{present[0]}: is an input, which would be overwritten; give --out another folder')
+            raise UserError(f'{present[0]}: is an input, which would be overwritten; give --out-dir another folder')
         if not (skip_existing and present):
             jobs.append(job)
             for file in present:
                 if not was_written_by_restore(file):
-                    raise UserError(f'{file}: is there and was not made by this tool; give --out another folder')
+                    raise UserError(f'{file}: is there and was not made by this tool; give --out-dir another folder')
     return jobs
 
 

@@ -1,11 +1,8 @@
 """README and docs: links that lead somewhere, a README of one page, and command lines that the tools take."""
-import argparse
 import contextlib
-import importlib.util
 import io
 import re
 import shlex
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,8 +14,6 @@ from facesr.engine.preflight import check_schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path for pattern in ('*.md', 'docs/*.md', '[a-z]*/README.md') for path in ROOT.glob(pattern))
-SCRIPTS = sorted(path for folder in ('tools', 'benchmarks') for path in ROOT.glob(f'{folder}/*.py')
-                 if path.stem not in ('_bootstrap', 'measuring'))  # what the others import
 COMMAND = re.compile(r'(?:^|\s)((?:tools|benchmarks)/\w+\.py)(?=\s|$)(.*)', re.DOTALL)
 TRACKED = ('configs/', 'tools/', 'benchmarks/', 'facesr/', 'docs/')
 FOREIGN_OPTIONS = {'--no-build-isolation', '--no-deps', '--nproc_per_node', '--logdir', '--help'}  # of pip and others
@@ -60,46 +55,6 @@ def anchors(text: str) -> set:
     return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
 
 
-class Parsed(BaseException):
-    """Ends a tool where its arguments are read, with what it was about to read them with."""
-
-
-class Command:
-    """A script of the repository, imported but not run."""
-
-    def __init__(self, path: Path):
-        spec = importlib.util.spec_from_file_location(f'{path.parent.name}_{path.stem}', path)
-        self.path, self.module = path, importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self.module)
-        self.parser = self._parser()
-
-    def _parser(self) -> argparse.ArgumentParser:
-        def stop(parser, *_args, **_kwargs):
-            raise Parsed(parser)
-
-        with pytest.MonkeyPatch.context() as patch:
-            for name in ('parse_args', 'parse_intermixed_args'):
-                patch.setattr(argparse.ArgumentParser, name, stop)
-            with pytest.raises(Parsed) as stopped:
-                self.module.main()
-        return stopped.value.args[0]
-
-    def parse(self, arguments: list) -> argparse.Namespace:
-        """Through the script's own `parse_args`, where it has one, as that may look further than argparse."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, 'argv', [str(self.path), *arguments])
-            return getattr(self.module, 'parse_args', self.parser.parse_args)()
-
-
-@pytest.fixture(scope='module')
-def scripts():
-    """All tools and benchmarks by path."""
-    with pytest.MonkeyPatch.context() as patch:
-        for folder in ('tools', 'benchmarks'):
-            patch.syspath_prepend(ROOT / folder)
-        yield {str(path.relative_to(ROOT)): Command(path) for path in SCRIPTS}
-
-
 @pages()
 def test_links_lead_somewhere(page):
     text = page.read_text()
@@ -137,10 +92,10 @@ def test_readme_is_a_page():
     assert re.findall(r'^## .*guaranteed\n\n((?:[*] .*\n(?:  .*\n)*)+)', text, re.MULTILINE)[0].count('\n* ') == 7
 
 
-def test_readme_has_each_tool_in_a_line():
+def test_readme_has_each_tool_in_a_line(scripts):
     table = (ROOT / 'README.md').read_text().partition('\n## Tools\n')[2].partition('\n## ')[0]
     listed = re.findall(r'^\| `(\w+\.py)` \|', table, re.MULTILINE)
-    assert sorted(listed) == [path.name for path in SCRIPTS if path.parent.name == 'tools']
+    assert sorted(listed) == [name.removeprefix('tools/') for name in scripts if name.startswith('tools/')]
 
 
 def test_each_page_opens_with_a_command():
