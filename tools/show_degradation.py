@@ -22,12 +22,12 @@ def parse_args():
 def main():
     args = parse_args()
     import cv2
+    from _reference import compare
 
     from facesr.analysis.figures.degradation import plot_degradation
     from facesr.config import load_config, train_dataset_cfg
     from facesr.datasets.checks import require_images
     from facesr.datasets.degrade import require_recipe
-    from facesr.degradation.compare import compare
     from facesr.utils.files import output_file
     from facesr.utils.images import read_image
     out = output_file(args.out, '.png')

@@ -20,7 +20,6 @@ from facesr.datasets.batch_stream import BatchStream
 from facesr.datasets.checks import check_pairs, check_training_data
 from facesr.datasets.loader import build_eval_loader, build_train_loader
 from facesr.datasets.seeded_samples import SeededSamples
-from facesr.degradation.device import OPENCV
 from facesr.engine.hooks.checkpoint_hook import SRCheckpointHook
 from facesr.engine.hooks.ema_hook import GeneratorEMAHook
 from facesr.engine.hooks.eval_hook import SREvalHook
@@ -118,8 +117,7 @@ def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
         torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
     if hasattr(model, 'prepare_training'):
         model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
-                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'),
-                               cfg.get('degrade_jpeg', OPENCV))
+                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
     elif dist.world_size() > 1:
         raise UserError(f'config key "model.type": {cfg.model.type} trains in one process only; use FaceRestorer')
     # What ranks draw from here on differs; the weights they began with do not.
