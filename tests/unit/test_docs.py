@@ -131,6 +131,8 @@ def test_commands_parse(page, scripts):
 
 @pages()
 def test_options_that_are_named_exist(page, scripts):
+    if page.name == 'CHANGELOG.md':  # which also names what is no more
+        return
     known = {option for script in scripts.values() for option in script.parser._option_string_actions}
     lines, prose = split_code(page.read_text())
     named = re.findall(r'(?<![\w-])--[a-z][\w-]*', '\n'.join([*lines, *spans(prose)]))
