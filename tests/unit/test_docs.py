@@ -7,15 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import ROOT
 from mmcv.runner import HOOKS
 
 from facesr.config import load_config
 from facesr.engine.preflight import check_schedule
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path for pattern in ('*.md', 'docs/*.md', '[a-z]*/README.md') for path in ROOT.glob(pattern))
 COMMAND = re.compile(r'(?:^|\s)((?:tools|benchmarks)/\w+\.py)(?=\s|$)(.*)', re.DOTALL)
-TRACKED = ('configs/', 'tools/', 'benchmarks/', 'facesr/', 'docs/')
+TRACKED = ('configs/', 'tools/', 'benchmarks/', 'facesr/', 'tests/', 'docs/')
 FOREIGN_OPTIONS = {'--no-build-isolation', '--no-deps', '--nproc_per_node', '--logdir', '--help'}  # of pip and others
 
 

@@ -4,13 +4,12 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import HANGS, ROOT
 
 from facesr.datasets.annotation import scan_folder, write_annotation
 
-ROOT = Path(__file__).resolve().parents[2]
 LINES = 12  # of a recipe's longest file, without blank lines
 TOO_LONG = ('benchmarks/models.py',)  # measures all that there is to measure; here it is enough that its line parses
 # All commands in one process, so that torch and MMEditing are imported once.
@@ -56,6 +55,7 @@ def test_there_are_four():
         assert all(len(re.findall(r'^.*\S', text, re.MULTILINE)) <= LINES for _, text in files)
 
 
+@pytest.mark.slow
 def test_recipes_work(copy):
     lines = []
     for files, commands in recipes().values():
@@ -66,7 +66,7 @@ def test_recipes_work(copy):
             path.write_text(there + text)
         lines += [line for line in commands if not line.startswith(TOO_LONG)]
     done = subprocess.run([sys.executable, '-c', RUN], input='\n'.join(lines), cwd=copy, capture_output=True, text=True,
-                          env={**os.environ, 'PYTHONPATH': str(copy)})
+                          env={**os.environ, 'PYTHONPATH': str(copy)}, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('ran ') == len(lines) == 4
     assert 'parameters: 7,408' in done.stdout  # TinyNet's: 3*16*9 + 16 and 16*48*9 + 48

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Parsed(BaseException):
@@ -36,8 +36,7 @@ class Script:
             return getattr(self.module, 'parse_args', self.parser.parse_args)()
 
 
-@pytest.fixture(scope='session')
-def scripts():
+def load_scripts() -> dict:
     """All tools and benchmarks by path, for example `tools/train.py`."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
