@@ -1,5 +1,4 @@
 """Loading a config and the few keys that this project adds to MMEditing's."""
-import difflib
 import importlib
 import re
 import sys
@@ -12,7 +11,7 @@ import facesr.compat.bridged  # noqa: F401
 
 from mmcv import Config, ConfigDict
 
-from facesr.utils.errors import UserError
+from facesr.utils.errors import UserError, similar
 
 REGISTER = 'facesr.register'  # by name, as `custom_imports` has it: it imports what imports this module
 CACHE_FOLDER = '.cache'  # beside the folder of the images
@@ -131,7 +130,7 @@ def _require_known(cfg: Config, key: str, path: Path) -> None:
         else:
             known = []
         if part not in known:
-            close = difflib.get_close_matches(part, known, 1, CLOSE)
+            close = similar(part, known, cutoff=CLOSE)
             if 0 < depth == len(parts) - 1 and isinstance(node, dict) and not close:
                 return
             hint = f'; did you mean "{".".join([*parts[:depth], close[0]])}"?' if close else ''
@@ -238,7 +237,7 @@ def _similar_configs(path: Path) -> str:
     if not folder.is_dir():
         return '; run the tools from the repository folder'
     names = sorted(p.name for p in folder.glob('*.py'))
-    close = difflib.get_close_matches(path.name, names, 1)
+    close = similar(path.name, names)
     if close:
         return f'; did you mean {folder / close[0]}?'
     return _names(names, folder)

@@ -8,13 +8,12 @@ import torch
 
 import facesr
 from facesr.checkpoint.io import read_checkpoint
-from facesr.checkpoint.weights import load_weights
 from facesr.config import Config
 from facesr.export.formats import FORMATS, IN, OUT
-from facesr.models.build import build_restorer, count_parameters
+from facesr.models.build import count_parameters, load_model
 from facesr.utils.choices import OPSET
 from facesr.utils.errors import UserError
-from facesr.utils.files import atomic_path, file_sha256, output_file
+from facesr.utils.files import atomic_path, file_sha256, is_there, output_file
 
 TOLERANCE = 1e-4  # largest difference to the checkpoint's network, of images in [0, 1]
 # What it is compared on: not the batch or the sizes that it was traced with. Multiples of 4, as networks that
@@ -58,8 +57,7 @@ def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=Fal
     path = output_file(out, how.suffix) if out else _default_path(cfg, checkpoint, how.suffix, ema, publish)
     how.require()
     stored = read_checkpoint(checkpoint)
-    model = build_restorer(cfg).eval()  # on the CPU: a GPU's convolutions may round to TF32
-    load_weights(model, stored, checkpoint, ema)
+    model = load_model(cfg, checkpoint, ema, 'cpu', stored)  # a GPU's convolutions may round to TF32
     if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
         raise ExportError(f'{checkpoint}: weights are NaN or infinite; export an earlier checkpoint')
     images = _random_images()
@@ -72,8 +70,7 @@ def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=Fal
                           ) from error
     if publish:
         path = path.with_name(f'{path.stem}-{hashlib.sha256(data).hexdigest()[:8]}{path.suffix}')
-    if path.exists() and path.read_bytes() != data:
-        raise ExportError(f'{path}: is there already and has other content; give another name with --out, or remove it')
+    is_there(path, data, 'give another name with --out, or remove it', ExportError)
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(data)
         net, runtime = how.load(temporary, model)

@@ -1,9 +1,8 @@
 """Restoring any images that a user has: what `tools/restore.py` does."""
 import os
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,18 +11,18 @@ import torch
 from tqdm import tqdm
 
 from facesr.inference.faces import crop_face
-from facesr.inference.network import to_uint8
 from facesr.inference.photos import Photo, as_output, read_photo, was_written_by_restore, write_photo
 from facesr.inference.tiling import PROBES, measure_overlap, restore_tiled
 from facesr.utils.choices import TILE
 from facesr.utils.errors import UserError
 from facesr.utils.images import IMG_EXTENSIONS, UNREAD
 from facesr.utils.memory import is_out_of_memory
+from facesr.utils.pixels import to_float, to_uint8
+from facesr.utils.threads import Background
 
 LQ_FACE = 128  # side of the LQ faces that models are trained on
 # What is taken from a folder; a file that is named itself may be anything that Pillow opens.
 SUFFIXES = {suffix.lower() for suffix in (*IMG_EXTENSIONS, *UNREAD)} | {'.pgm', '.pbm', '.pnm', '.tga', '.jpe', '.mpo'}
-PENDING = 2  # images that wait to be written, at most
 
 
 class Job(NamedTuple):
@@ -131,7 +130,7 @@ class Restorer:
         Raises:
             UserError: Memory does not suffice, a tile is too small, or what comes out is not finite.
         """
-        lq = torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None].float().div_(255)
+        lq = to_float(torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None])
         try:
             overlap = self.overlap if 0 < self._tile < max(lq.shape[-2:]) else 0
             hq = restore_tiled(self._net, lq, self._tile, overlap, _finished)
@@ -175,8 +174,8 @@ def restore_photos(jobs, restorer: Callable, find_faces: Callable | None = None)
         UserError: As `Restorer`.
         OSError: A PNG cannot be written.
     """
-    written, failures, notes, pending = 0, [], Counter(), deque()
-    with ThreadPoolExecutor(1) as pool:
+    written, failures, notes = 0, [], Counter()
+    with Background(threads=1, finish=True) as background:
         for job in tqdm(jobs, desc='restore', unit='image', disable=None):
             try:
                 photo = read_photo(job.source)
@@ -189,12 +188,8 @@ def restore_photos(jobs, restorer: Callable, find_faces: Callable | None = None)
                 continue
             notes.update(photo.notes)
             for output, part in targets:
-                pending.append(pool.submit(write_photo, output, _restored(job, part, restorer), part.icc_profile))
+                background.submit(write_photo, output, _restored(job, part, restorer), part.icc_profile)
                 written += 1
-                while len(pending) > PENDING:
-                    pending.popleft().result()
-        for future in pending:
-            future.result()
     return Outcome(written, failures, notes)
 
 
