@@ -85,27 +85,36 @@ def plan(images, out, faces: bool = False, skip_existing: bool = False) -> list:
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f'{out}: is a file; give --out a folder')
-    jobs, sources, taken = [], {path.resolve() for path in images}, {}
+    jobs = [Job(path, out / f'{path.stem}.png') for path in images]
+    _refuse_one_output_of_two(jobs)
+    inputs = {path.resolve() for path in images}
     names = os.listdir(out) if faces and out.is_dir() else []
-    for path in images:
-        job = Job(path, out / f'{path.stem}.png')
-        first = taken.setdefault(job.output.name.casefold(), path)  # many disks do not tell X.png from x.png
-        if first is not path:
-            same = first.resolve() == path.resolve()
-            raise UserError(f'{path}: is named twice; leave one out' if same else
-                            f'{path} and {first} would both become {job.output}; rename one, or restore them apart')
+    left = []
+    for job in jobs:
         present = _faces_present(job, names) if faces else [job.output] if os.path.lexists(job.output) else []
-        if any(file.resolve() in sources for file in present):
+        if any(file.resolve() in inputs for file in present):
             raise UserError(f'{present[0]}: is an input, which would be overwritten; give --out another folder')
-        if not (skip_existing and present):
-            jobs.append(job)
-            for file in present:
-                if not was_written_by_restore(file):
-                    raise UserError(f'{file}: is there and was not made by this tool; give --out another folder')
-    return jobs
+        if skip_existing and present:
+            continue
+        for file in present:
+            if not was_written_by_restore(file):
+                raise UserError(f'{file}: is there and was not made by this tool; give --out another folder')
+        left.append(job)
+    return left
 
 
-def _faces_present(job: Job, names) -> list:
+def _refuse_one_output_of_two(jobs: list[Job]) -> None:
+    taken: dict[str, Path] = {}
+    for job in jobs:
+        first = taken.setdefault(job.output.name.casefold(), job.source)  # many disks do not tell X.png from x.png
+        if first is job.source:
+            continue
+        if first.resolve() == job.source.resolve():
+            raise UserError(f'{job.source}: is named twice; leave one out')
+        raise UserError(f'{job.source} and {first} would both become {job.output}; rename one, or restore them apart')
+
+
+def _faces_present(job: Job, names: list[str]) -> list[Path]:
     """A job's faces among the files in the folder of its output."""
     pattern = re.compile(rf'{re.escape(job.output.stem)}_face\d+\.png')
     return [job.output.with_name(name) for name in names if pattern.fullmatch(name)]
