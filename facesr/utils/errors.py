@@ -1,7 +1,9 @@
 """What a user sees when something is wrong: one line that names the file or key and the remedy."""
+import difflib
 import functools
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import contextmanager
 
 EXIT_USER_ERROR = 2
@@ -20,6 +22,24 @@ class OneRankError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint is missing, broken, unsafe or does not fit the model."""
+
+
+def similar(name: object, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Those of the known names that somebody may have meant by another, the likeliest first.
+
+    Args:
+        name (object): What was given; a string, if all went well.
+        known (Iterable[str]): What could have been.
+        most (int): Names at most. Default: 1.
+        cutoff (float): How similar they have to be, from 0 to 1 (difflib's ratio). Default: 0.6.
+    """
+    return difflib.get_close_matches(str(name), list(known), most, cutoff)
+
+
+def did_you_mean(name: object, known: Iterable[str], otherwise: str = '') -> str:
+    """`did you mean X?`, with the most similar of the known names; `otherwise` where none is similar."""
+    found = similar(name, known)
+    return f'did you mean {found[0]}?' if found else otherwise
 
 
 @contextmanager
