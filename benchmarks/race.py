@@ -28,11 +28,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import facesr.register  # noqa: F401
 
-import torch  # noqa: E402
-from race_entries import (  # noqa: E402
+import torch
+from race_entries import (
     ANNOTATION,
     PROBE,
     Length,
@@ -45,17 +44,19 @@ from race_entries import (  # noqa: E402
     trials_of,
     write_configs,
 )
-from race_figure import figure_of  # noqa: E402
-from race_results import CONFIDENCE, as_content, report, results_of  # noqa: E402
+from race_figure import figure_of
+from race_results import CONFIDENCE, as_content, report, results_of
 
-from facesr.annotation import write_annotation  # noqa: E402
-from facesr.cli import ArgumentParser, positive_int  # noqa: E402
-from facesr.config import config_text  # noqa: E402
-from facesr.errors import UserError, report_user_errors  # noqa: E402
-from facesr.figures.curves import DPI  # noqa: E402
-from facesr.figures.save import save_figure  # noqa: E402
-from facesr.files import as_json, write_atomic  # noqa: E402
-from facesr.precision import AMP_MODES  # noqa: E402
+from facesr.analysis.figures.curves import DPI
+from facesr.analysis.figures.save import save_figure
+from facesr.config import config_text
+from facesr.datasets.annotation import write_annotation
+from facesr.utils.cli import ArgumentParser, positive_int
+from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.files import as_json, write_atomic
+from facesr.utils.precision import AMP_MODES
+
+ROOT = Path(__file__).resolve().parent.parent
 
 PATCH, BATCH = 96, 4  # at equal iterations
 

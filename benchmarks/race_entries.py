@@ -5,19 +5,19 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+import facesr.register  # noqa: F401
+
 import torch
 from measuring import without_memory
 
-import facesr  # noqa: F401
-from facesr.annotation import read_annotation, scan_folder
-from facesr.checks import check_discriminator, check_schedule, count_parameters
-from facesr.cli import ConfigOptions
 from facesr.config import batch_size, config_text, load_config, train_dataset_cfg
-from facesr.contestants import count_macs
-from facesr.errors import UserError
-from facesr.files import write_atomic
-from facesr.metrics import build_metrics
-from facesr.training import build_restorer
+from facesr.datasets.annotation import read_annotation, scan_folder
+from facesr.engine.preflight import check_discriminator, check_schedule
+from facesr.evaluation.metrics import build_metrics
+from facesr.models.build import build_restorer, count_macs, count_parameters
+from facesr.utils.cli import ConfigOptions
+from facesr.utils.errors import UserError
+from facesr.utils.files import write_atomic
 
 UNITS = dict(iterations='iterations', faces='faces', macs='T multiply-adds', cpu_hours='CPU hours')  # by cost
 SETTINGS = ('data_root', 'cost', 'points', 'patch', 'batch', 'amp')  # equal for all runs of a race

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from race_entries import UNITS, Length
 from race_results import CONFIDENCE, Row, difference, half_width
 
-from facesr.figures.curves import COLOURS, styles
+from facesr.analysis.figures.curves import COLOURS, styles
 
 
 def figure_of(results: dict) -> Figure:

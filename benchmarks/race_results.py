@@ -8,9 +8,9 @@ import numpy as np
 import scipy.stats
 from race_entries import Entry, Length, Recipe, Trial
 
-from facesr.errors import UserError
-from facesr.logs import read_runs
-from facesr.tables import text_table
+from facesr.analysis.logs import read_runs
+from facesr.utils.errors import UserError
+from facesr.utils.tables import text_table
 
 CONFIDENCE = 0.95
 METRICS = ('PSNR', 'PSNR_ema')

@@ -8,27 +8,25 @@ and start-up. They are kept in the checkpoints, so that a resumed run goes on co
 seconds of one iteration instead, and no checkpoint is kept.
 """
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import facesr.register  # noqa: F401
 
-from mmcv.runner import HOOKS, Hook  # noqa: E402
+from mmcv.runner import HOOKS, Hook
 
-import facesr  # noqa: E402, F401
-from facesr.checkpoint import read_checkpoint  # noqa: E402
-from facesr.cli import ArgumentParser  # noqa: E402
-from facesr.config import load_config  # noqa: E402
-from facesr.errors import report_user_errors  # noqa: E402
-from facesr.evaluation import bicubic_psnr, evaluate  # noqa: E402
-from facesr.files import as_json, write_atomic  # noqa: E402
-from facesr.inference import network  # noqa: E402
-from facesr.metrics import build_metrics  # noqa: E402
-from facesr.testing import load_model, load_split  # noqa: E402
-from facesr.training import EVAL_PRIORITY, LOG_PRIORITY, RESUME_AUTO, train  # noqa: E402
+from facesr.checkpoint.io import read_checkpoint
+from facesr.config import load_config
+from facesr.engine.train import EVAL_PRIORITY, LOG_PRIORITY, RESUME_AUTO, train
+from facesr.evaluation.evaluator import bicubic_psnr, evaluate
+from facesr.evaluation.metrics import build_metrics
+from facesr.evaluation.test import load_split
+from facesr.inference.network import network
+from facesr.models.build import load_model
+from facesr.utils.cli import ArgumentParser
+from facesr.utils.errors import report_user_errors
+from facesr.utils.files import as_json, write_atomic
 
 CPU = 'cpu_seconds'  # among the hooks' messages, which a checkpoint holds
 WARM_UP, MEASURED = 3, 10  # iterations of a calibration

@@ -9,25 +9,23 @@ import time
 
 import numpy as np
 import pytest
+import race
+import race_entries
+import race_run
 import scipy.stats
 import torch
-from conftest import ROOT
+from race_figure import figure_of
+from race_results import Difference, Length, Outcome, Recipe, Row, crossed_half_width, difference, report
 
-sys.path.insert(0, str(ROOT / 'benchmarks'))
-import race  # noqa: E402
-import race_entries  # noqa: E402
-import race_run  # noqa: E402
-from race_figure import figure_of  # noqa: E402
-from race_results import Difference, Length, Outcome, Recipe, Row, crossed_half_width, difference, report  # noqa: E402
-
-from facesr.checkpoint import read_checkpoint  # noqa: E402
-from facesr.config import load_config  # noqa: E402
-from facesr.errors import UserError  # noqa: E402
-from facesr.evaluation import bicubic_psnr, evaluate  # noqa: E402
-from facesr.inference import network  # noqa: E402
-from facesr.metrics import build_metrics  # noqa: E402
-from facesr.testing import load_model, load_split  # noqa: E402
-from facesr.training import build_stream  # noqa: E402
+from facesr.checkpoint.io import read_checkpoint
+from facesr.config import load_config
+from facesr.engine.train import build_stream
+from facesr.evaluation.evaluator import bicubic_psnr, evaluate
+from facesr.evaluation.metrics import build_metrics
+from facesr.evaluation.test import load_split
+from facesr.inference.network import network
+from facesr.models.build import load_model
+from facesr.utils.errors import UserError
 
 TINY = 'configs/srresnet_ffhq.py model.generator.num_blocks=1 model.generator.mid_channels=8'
 ENTRIES = (f'l1={TINY} ema=0.5', f'psnr={TINY} model.pixel_loss.type=PSNRLoss')
