@@ -9,13 +9,13 @@ import facesr.register  # noqa: F401
 
 import torch
 from measuring import without_memory
+from mmcv import DictAction
 
 from facesr.config import batch_size, config_text, load_config, train_dataset_cfg
 from facesr.datasets.annotation import read_annotation, scan_folder
 from facesr.engine.preflight import check_discriminator, check_schedule
 from facesr.evaluation.metrics import build_metrics
 from facesr.models.build import build_restorer, count_macs, count_parameters
-from facesr.utils.cli import ConfigOptions
 from facesr.utils.errors import UserError
 from facesr.utils.files import write_atomic
 
@@ -80,7 +80,7 @@ def parse_entry(text: str) -> Entry:
         first, *overrides = shlex.split(text)
         label, config = first.split('=', 1)
         options = dict(override.split('=', 1) for override in overrides)
-        options = {key: ConfigOptions._parse_iterable(value) for key, value in options.items()}
+        options = {key: DictAction._parse_iterable(value) for key, value in options.items()}
     except (ValueError, SyntaxError, AssertionError) as error:
         raise UserError(f'{text!r}: write LABEL=CONFIG, or "LABEL=CONFIG KEY=VALUE ..."') from error
     if not re.fullmatch(r'[\w.+-]*\w[\w.+-]*', label) or label == CACHE:

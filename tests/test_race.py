@@ -209,7 +209,7 @@ def test_equal_cpu_time(race_here, prepare, monkeypatch, tmp_path):
 
 def test_cpu_seconds_go_on_after_a_resume(tiny_config, tmp_path):
     def seconds(**more):
-        cfg = tiny_config(**more)
+        cfg = tiny_config(**{'model.generator.num_blocks': 1, 'model.generator.mid_channels': 8}, **more)
         race_run._train(cfg, 'tiny', validate=True)
         checkpoint = tmp_path / f'work/iter_{cfg.total_iters}.pth'
         return read_checkpoint(checkpoint)['meta']['hook_msgs'][race_run.CPU]
