@@ -51,10 +51,10 @@ from facesr.analysis.figures.curves import DPI
 from facesr.analysis.figures.save import save_figure
 from facesr.config import config_text
 from facesr.datasets.annotation import write_annotation
+from facesr.utils.choices import AMP_MODES
 from facesr.utils.cli import ArgumentParser, positive_int
 from facesr.utils.errors import UserError, report_user_errors
 from facesr.utils.files import as_json, write_atomic
-from facesr.utils.precision import AMP_MODES
 
 ROOT = Path(__file__).resolve().parent.parent
 
