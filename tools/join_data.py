@@ -2,7 +2,6 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.datasets.join import join_data
 from facesr.utils.cli import ArgumentParser
 from facesr.utils.errors import report_user_errors
 
@@ -17,6 +16,7 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.datasets.join import join_data
     counts = join_data(args.roots, args.out)
     print(f'{args.out}: {", ".join(f"{count} images in {folder}" for folder, count in counts.items())}')
 
