@@ -1,6 +1,6 @@
 """What validation costs per image besides the network: MMEditing's way beside ours, in one run.
 
-The network is replaced by one that only enlarges. Everything else is what `tools/test.py --save-path` does:
+The network is replaced by one that only enlarges. Everything else is what `tools/test.py --out-dir` does:
 decoding, conversion, PSNR, SSIM, PNG files; ours measures bicubic as well. Each of the two takes its turn.
 
     python benchmarks/validation.py --val ../shared/ffhq/val --rounds 5

@@ -6,4 +6,4 @@ import sys
 _missing = [name for name in ('torch', 'cv2', 'mmcv', 'mmedit', 'facesr') if importlib.util.find_spec(name) is None]
 if _missing:
     sys.exit(f'error: not installed for {sys.executable}: {", ".join(_missing)}; run `make install` and use '
-             '.venv/bin/python, or see "Start" in README.md')
+             '.venv/bin/python, or see docs/install.md')

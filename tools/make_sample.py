@@ -7,8 +7,8 @@ from facesr.utils.errors import report_user_errors
 
 
 def parse_args():
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument('--out', metavar='DIR', help="default: the sample config's data_root, data/sample")
+    parser = ArgumentParser(description=__doc__, former={'--out': '--out-dir'})
+    parser.add_argument('--out-dir', metavar='DIR', help="default: the sample config's data_root, data/sample")
     return parser.parse_args()
 
 
@@ -16,7 +16,7 @@ def parse_args():
 def main():
     args = parse_args()
     from facesr.datasets.sample import make_sample
-    for folder, count in make_sample(args.out).items():
+    for folder, count in make_sample(args.out_dir).items():
         print(f'{folder}: {count} images')
 
 

@@ -3,17 +3,23 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.cli import ArgumentParser, add_config_arguments, add_inference_arguments, natural_int
+from facesr.utils.cli import (
+    ArgumentParser,
+    add_checkpoint_argument,
+    add_config_arguments,
+    add_images_argument,
+    add_inference_arguments,
+    natural_int,
+)
 from facesr.utils.errors import report_user_errors
 
 
 def parse_args():
     parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
+    add_checkpoint_argument(parser)
     add_inference_arguments(parser)
-    parser.add_argument('--images', nargs='+', metavar='NAME',
-                        help='show these, for example 00003.png 00007.png, and restore no others')
+    add_images_argument(parser, 'show these and restore no others')
     parser.add_argument('--crop', nargs=3, type=natural_int, metavar=('X', 'Y', 'SIZE'),
                         help='the square to enlarge, in GT pixels: left, top, side (default: where there is most '
                         "detail in each image's middle)")

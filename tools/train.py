@@ -3,8 +3,8 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.choices import AMP_MODES, LAUNCHERS, RESUME_AUTO, RESUME_LATEST
-from facesr.utils.cli import ArgumentParser, add_config_arguments
+from facesr.utils.choices import LAUNCHERS, RESUME_AUTO, RESUME_LATEST
+from facesr.utils.cli import ArgumentParser, add_amp_argument, add_config_arguments, add_seed_argument
 from facesr.utils.errors import report_user_errors
 
 
@@ -16,8 +16,8 @@ def parse_args():
         '--resume', nargs='?', const=RESUME_LATEST, metavar='CKPT',
         help=f"continue a run: from CKPT, or from the work dir's latest checkpoint; {RESUME_AUTO}: from the latest if "
         'there is one, else start')
-    parser.add_argument('--seed', type=int, help="random seed (default: the config's)")
-    parser.add_argument('--amp', choices=(*AMP_MODES, 'none'), help="mixed precision (default: the config's)")
+    add_seed_argument(parser, 'random seed', None)
+    add_amp_argument(parser, "the config's")
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
     parser.add_argument(
         '--dry-run', action='store_true', help='one step and one validation image, a summary, and nothing written')

@@ -104,13 +104,13 @@ def read_annotation(ann_file) -> list:
     except UnicodeDecodeError:
         raise UserError(f'{ann_file}: not a UTF-8 text file; make it anew with tools/make_annotation.py') from None
     if not lines:
-        raise UserError(f'{ann_file}: is empty; make it anew with tools/make_annotation.py --force')
+        raise UserError(f'{ann_file}: is empty; make it anew with tools/make_annotation.py --replace')
     infos = []
     for number, line in enumerate(lines, start=1):
         match = LINE.fullmatch(line)
         if not match:
             raise UserError(f'{ann_file}: line {number} is "{line}", not "name (height,width,channels)"; '
-                            'make the file anew with tools/make_annotation.py --force')
+                            'make the file anew with tools/make_annotation.py --replace')
         infos.append(ImageInfo(match[1], *map(int, match.groups()[1:])))
     return infos
 
@@ -122,7 +122,7 @@ def write_annotation(infos, ann_file, force: bool = False) -> bool:
         UserError: A different file is there and `force` is off.
     """
     text = ''.join(f'{info.line}\n' for info in infos)
-    if is_there(ann_file, text.encode(), '--force replaces it', replace=force):
+    if is_there(ann_file, text.encode(), '--replace does it', replace=force):
         return False
     write_atomic(ann_file, text)
     return True

@@ -84,7 +84,7 @@ def plan(images, out, faces: bool = False, skip_existing: bool = False) -> list:
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
-        raise UserError(f'{out}: is a file; give --out a folder')
+        raise UserError(f'{out}: is a file; give --out-dir a folder')
     jobs = [Job(path, out / f'{path.stem}.png') for path in images]
     _refuse_one_output_of_two(jobs)
     inputs = {path.resolve() for path in images}
@@ -93,12 +93,12 @@ def plan(images, out, faces: bool = False, skip_existing: bool = False) -> list:
     for job in jobs:
         present = _faces_present(job, names) if faces else [job.output] if os.path.lexists(job.output) else []
         if any(file.resolve() in inputs for file in present):
-            raise UserError(f'{present[0]}: is an input, which would be overwritten; give --out another folder')
+            raise UserError(f'{present[0]}: is an input, which would be overwritten; give --out-dir another folder')
         if skip_existing and present:
             continue
         for file in present:
             if not was_written_by_restore(file):
-                raise UserError(f'{file}: is there and was not made by this tool; give --out another folder')
+                raise UserError(f'{file}: is there and was not made by this tool; give --out-dir another folder')
         left.append(job)
     return left
 

@@ -88,7 +88,7 @@ def test_results_equal_stock_mmedit(config, tiny_config, tiny_root, run_tool, tm
     assert done.returncode == 0, done.stderr
     stock = json.loads(done.stdout.rpartition('RESULT ')[2])
 
-    done = run_tool('test.py', config, checkpoint, '--data-root', tiny_root, '--save-path', our_out, '--out', metrics)
+    done = run_tool('test.py', config, checkpoint, '--data-root', tiny_root, '--out-dir', our_out, '--out', metrics)
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in our_out.iterdir())
     assert names == sorted(path.name for path in stock_out.glob('*.png')) and names

@@ -194,7 +194,7 @@ def test_in_words():
 
 def test_the_tool(run_tool, refused, work, sample_root, tmp_path):
     out = tmp_path / 'new/report.html'
-    done = run_tool('report.py', work, '--data-root', sample_root, '--images', 2, '--out', out)
+    done = run_tool('report.py', work, '--data-root', sample_root, '--num', 2, '--out', out)
     assert done.returncode == 0, done.stderr
     assert f'written: {out} (' in done.stdout
     assert out.read_text().count('class="compare"') == 2

@@ -187,7 +187,7 @@ def test_the_tool(root, run_tool):
     assert done.stdout.endswith('readable images: 8 train GT, 4 val GT, 4 val LQ, 4 test LQ\nno problem found\n')
     for number in range(3):
         remove(root / f'train/GT/0000{number}.png')
-    done = run_tool('check_data.py', CONFIG, '--show', 2, *arguments[1:])
+    done = run_tool('check_data.py', CONFIG, '--num', 2, *arguments[1:])
     assert done.returncode == 2 and done.stdout.count('listed, but not in the folder') == 2
-    assert '... and 1 more; --show 3 prints all' in done.stdout
+    assert '... and 1 more; --num 3 prints all' in done.stdout
     assert done.stderr == f'error: 3 problem(s) in the data of {CONFIG}, listed above\n'
