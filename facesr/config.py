@@ -1,18 +1,23 @@
 """Loading a config and the few keys that this project adds to MMEditing's."""
 import difflib
+import importlib
 import re
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from pprint import pformat
 
+import facesr.compat.bridged  # noqa: F401
+
 from mmcv import Config, ConfigDict
 
-from facesr.datasets.cache import FOLDER as CACHE
-from facesr.datasets.degrade import DEVICE, LOADER, PLAN
-from facesr.degradation import Recipe
-from facesr.errors import UserError
+from facesr.utils.errors import UserError
 
+REGISTER = 'facesr.register'  # by name, as `custom_imports` has it: it imports what imports this module
+CACHE_FOLDER = '.cache'  # beside the folder of the images
+LOADER, DEVICE = 'loader', 'device'  # where images are degraded
+PLAN = 'plan'  # where a sample's meta has what the device is to do
 # Top-level names that config files build `data` from; changing them afterwards would change nothing.
 ASSEMBLED = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pipeline')
 # What is put into the training pipeline from top-level keys.
@@ -22,7 +27,7 @@ CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mis
 
 
 def load_config(path, options=None, data_root=None) -> Config:
-    """Read a config file, with overrides.
+    """Read a config file, with overrides, and register what configs name (`facesr.register`, `custom_imports`).
 
     Args:
         path (str | Path): The config.
@@ -31,7 +36,7 @@ def load_config(path, options=None, data_root=None) -> Config:
 
     Returns:
         Config: With `degradation`, `degrade_on`, `cache_images` and `gt_patch_size` put into the training pipeline,
-        `data_root` into every path and `work_dir` set.
+        `data_root` into every path, `work_dir` set and `facesr.register` among `custom_imports`.
 
     Raises:
         UserError: The file is missing or wrong, or an option names a key that is not there.
@@ -44,12 +49,13 @@ def load_config(path, options=None, data_root=None) -> Config:
     if not path.is_file():
         raise UserError(f'{path}: no such config{_similar_configs(path)}')
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = Config.fromfile(str(path), import_custom_modules=False)
     except Exception as error:  # a config is Python code: anything can go wrong in it
         message = f'{path}: cannot be read as a config ({type(error).__name__}: {error})'
         _close_files_of(error)
         raise UserError(message) from None
     _merge_options(cfg, options or {}, path)
+    _import_custom_modules(cfg)
     if data_root:
         _rebase_data(cfg, data_root)
     _apply_patch_size(cfg)
@@ -73,6 +79,23 @@ def _close_files_of(error: Exception) -> None:
         traceback.clear_frames(error.__traceback__)
     finally:
         sys.unraisablehook = hook
+
+
+def _import_custom_modules(cfg: Config) -> None:
+    """Import what `custom_imports` names, and before that `facesr.register`, which a config's own list may lack."""
+    customs = cfg.get('custom_imports') or {}
+    names = customs.get('imports') or []
+    names = [names] if isinstance(names, str) else list(names)
+    cfg.custom_imports = dict(customs, imports=[REGISTER, *(name for name in names if name != REGISTER)])
+    importlib.import_module(REGISTER)
+    for name in cfg.custom_imports.imports[1:]:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # it is the user's: anything can go wrong in it
+            reason = f'{name} cannot be imported ({type(error).__name__}: {error})'
+            if not (isinstance(error, ImportError) and customs.get('allow_failed_imports')):
+                raise UserError(f'config key "custom_imports": {reason}') from error
+            warnings.warn(f'custom_imports: {reason}', stacklevel=2)
 
 
 def _merge_options(cfg: Config, options: dict, path: Path) -> None:
@@ -142,7 +165,7 @@ def _apply_patch_size(cfg: Config) -> None:
         return
     if not isinstance(size, int) or size <= 0 or size % scale:
         raise UserError(f'gt_patch_size is {size!r}: give a positive multiple of the scale {scale}')
-    for transform in _training_pipeline(cfg):
+    for transform in training_pipeline(cfg):
         if transform['type'] in ('Degrade', 'PairedRandomCrop'):
             transform['gt_patch_size'] = size
 
@@ -152,7 +175,7 @@ def _apply_degradation(cfg: Config) -> None:
 
     On the device there is no LQ image in the pipeline, and the plan for it goes with the GT image.
     """
-    place, pipeline = cfg.get('degrade_on', LOADER), _training_pipeline(cfg)
+    place, pipeline = cfg.get('degrade_on', LOADER), training_pipeline(cfg)
     if place not in (LOADER, DEVICE):
         raise UserError(f'config key "degrade_on" is {place!r}: give "loader" or "device"')
     degrade = next((transform for transform in pipeline if transform['type'] == 'Degrade'), None)
@@ -182,7 +205,7 @@ def _apply_cache(cfg: Config) -> None:
     cache = cfg.get('cache_images', False)
     if not isinstance(cache, bool) and not (isinstance(cache, str) and '/' in cache):
         raise UserError(f'config key "cache_images" is {cache!r}: give True, False or a folder, as ./cache')
-    loading = [transform for transform in _training_pipeline(cfg)
+    loading = [transform for transform in training_pipeline(cfg)
                if transform['type'] in ('LoadImageFromFile', 'LoadCachedImage') and transform.get('key', 'gt') == 'gt']
     if cache and not loading:
         raise UserError('config key "cache_images": there is no LoadImageFromFile of "gt" in the training pipeline')
@@ -190,10 +213,11 @@ def _apply_cache(cfg: Config) -> None:
         load.pop('cache', None)
         load['type'] = 'LoadCachedImage' if cache else 'LoadImageFromFile'
         if cache:
-            load['cache'] = str(Path(train_dataset_cfg(cfg).gt_folder).parent / CACHE) if cache is True else cache
+            beside = Path(train_dataset_cfg(cfg).gt_folder).parent / CACHE_FOLDER
+            load['cache'] = str(beside) if cache is True else cache
 
 
-def _training_pipeline(cfg: Config) -> list:
+def training_pipeline(cfg: Config) -> list:
     """The training set's transforms; none where a config is for testing alone."""
     return train_dataset_cfg(cfg).get('pipeline', []) if 'train' in cfg.get('data', {}) else []
 
@@ -202,24 +226,6 @@ def train_dataset_cfg(cfg: Config) -> ConfigDict:
     """The training dataset's config, inside a `RepeatDataset` if there is one."""
     dataset = cfg.data.train
     return dataset.dataset if dataset['type'] == 'RepeatDataset' else dataset
-
-
-def training_recipe(cfg: Config):
-    """The `Recipe` of the training pipeline's degradation, or None if it has no `Degrade`."""
-    degradation = [transform.degradation for transform in _training_pipeline(cfg) if transform['type'] == 'Degrade']
-    return Recipe(degradation[0]) if degradation else None
-
-
-def require_recipe(cfg: Config, name: str) -> Recipe:
-    """As `training_recipe`, of a config called `name`.
-
-    Raises:
-        UserError: It has none.
-    """
-    recipe = training_recipe(cfg)
-    if recipe is None:
-        raise UserError(f'{name}: its training pipeline has no Degrade; give a config that has')
-    return recipe
 
 
 def batch_size(cfg: Config, split: str) -> int:

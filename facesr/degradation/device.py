@@ -13,9 +13,9 @@ from facesr.degradation.cpu import INTERPOLATION, through_jpeg
 from facesr.degradation.fft import Correlation
 from facesr.degradation.kernels import full_kernel, trimmed
 from facesr.degradation.noise import noise_field
-from facesr.degradation.steps import Blur, Jpeg, Noise, Plan, Quantize, Resize
+from facesr.degradation.plan import Blur, Jpeg, Noise, Plan, Quantize, Resize
 from facesr.degradation.transfer import download, upload
-from facesr.errors import UserError
+from facesr.utils.errors import UserError
 
 OPENCV, TORCHVISION = 'opencv', 'torchvision'
 KEPT = 4096  # resizes whose taps are remembered, of some 10 KB each: a recipe with one random size has 3000

@@ -1,7 +1,7 @@
 """Noise fields, from a generator of their own on the image's device."""
 import torch
 
-from facesr.degradation.steps import Noise
+from facesr.degradation.plan import Noise
 from facesr.degradation.transfer import upload
 
 LUMA = [0.299, 0.587, 0.114]  # of R, G and B, as OpenCV has it
