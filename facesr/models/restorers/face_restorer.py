@@ -91,11 +91,19 @@ class FaceRestorer(BasicRestorer):
         Raises:
             TrainingDiverged: The loss was not finite too often in a row.
         """
-        update = self.update
-        images = self._training_images(data_batch)
-        log_vars = update(lambda lq, gt: self.forward_train(lq, gt)['losses'], images, optimizer['generator'],
-                          self._training_net)
+        update, images = self.update, self._training_images(data_batch)
+        log_vars = update.finish(*self.compute_step(images, optimizer))
         return dict(log_vars=log_vars, num_samples=len(images['gt']))
+
+    def compute_step(self, images: dict, optimizer: dict) -> tuple:
+        """All of a step but its end: losses and gradients, which `update.finish` takes.
+
+        Args:
+            images (dict[str, Tensor]): `lq` and `gt`.
+            optimizer (dict[str, Optimizer]): As for `train_step`.
+        """
+        return (self.update.compute(lambda lq, gt: self.forward_train(lq, gt)['losses'], images,
+                                    optimizer['generator'], self._training_net), )
 
     def _training_images(self, data_batch) -> dict:
         if 'lq' in data_batch:
