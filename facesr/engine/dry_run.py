@@ -55,7 +55,7 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
     """
     model, parameters = prepare(cfg, validate)
     runner = build_runner(model, cfg, logging.getLogger('facesr.engine.dry_run'), validate)
-    stream = build_stream(cfg)
+    stream = build_stream(cfg, model=model)
     stream.next()  # workers have to start first
     count = 2 * max(1, stream.loader.num_workers)  # workers load ahead: one batch alone would seem to cost nothing
     data_time, batch = _timed(lambda: [stream.next() for _ in range(count)][-1], runner.device)

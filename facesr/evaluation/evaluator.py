@@ -2,6 +2,7 @@
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from facesr.evaluation.metrics import EMA_SUFFIX, build_metrics, psnr_of_arrays
 from facesr.inference.network import as_arrays, network, to_uint8
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import UserError
+from facesr.utils.memory import OutOfMemory, is_out_of_memory, let_go
 
 
 class Restored(NamedTuple):
@@ -94,13 +96,30 @@ def _ahead(batches: Iterator) -> Iterator:
             del following  # a failed one's traceback leads back here and would keep the loader's processes
 
 
+@contextmanager
+def _enough_memory(batch: Batch):
+    """Running out of memory within becomes a line with a remedy; training has another."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        let_go(error)
+        count, (height, width) = len(batch.lq), batch.lq.shape[-2:]
+        fewer = f'a smaller samples_per_gpu of the dataloader (now {count}), ' if count > 1 else ''
+        raise OutOfMemory(f'{batch.lq_paths[0]}: memory does not suffice for {count} LQ image{"s" * (count > 1)} of '
+                          f'{width}x{height} at a time; use {fewer}--amp auto or --device cpu') from error
+
+
 def restore_batch(net: Callable, batch: Batch) -> torch.Tensor:
     """HQ images: uint8, RGB, (n, 3, scale h, scale w), on the network's device.
 
     Raises:
         UserError: What the network gives is not finite.
+        OutOfMemory: Memory does not suffice.
     """
-    output = net(batch.lq.float().div_(255))
+    with _enough_memory(batch):
+        output = net(batch.lq.float().div_(255))
     finite = output.isfinite().flatten(1).all(1).tolist()
     if not all(finite):
         raise UserError(f'{batch.lq_paths[finite.index(False)]}: the network gives NaN or infinite values; take an '
@@ -113,13 +132,15 @@ def measure(metrics: dict, batch: Batch, hq: torch.Tensor) -> list:
 
     Raises:
         UserError: HQ and GT have different sizes.
+        OutOfMemory: Memory does not suffice.
     """
     if hq.shape != batch.gt.shape:
         (height, width), (gt_height, gt_width) = hq.shape[-2:], batch.gt.shape[-2:]
         raise UserError(f'{batch.lq_paths[0]}: the network makes {width}x{height} of it, but its GT is '
                         f'{gt_width}x{gt_height}; give a config whose scale fits')
-    gt = batch.gt.to(hq.device, non_blocking=True)
-    values = {name: compute(hq, gt).tolist() for name, compute in metrics.items()}
+    with _enough_memory(batch):
+        gt = batch.gt.to(hq.device, non_blocking=True)
+        values = {name: compute(hq, gt).tolist() for name, compute in metrics.items()}
     return [ImageResult(Path(path).name, {name: values[name][i] for name in metrics})
             for i, path in enumerate(batch.lq_paths)]
 

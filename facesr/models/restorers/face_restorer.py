@@ -105,13 +105,15 @@ class FaceRestorer(BasicRestorer):
         return (self.update.compute(lambda lq, gt: self.forward_train(lq, gt)['losses'], images,
                                     optimizer['generator'], self._training_net), )
 
+    def degrade(self, data_batch: dict) -> dict:
+        """`lq` and `gt` of a batch on the device that has whole `gt` and a plan in the `meta` of each."""
+        lq, gt = self._degradation(data_batch['gt'], [meta[PLAN] for meta in data_batch['meta']])
+        return dict(lq=lq, gt=gt)
+
     def _training_images(self, data_batch) -> dict:
-        if 'lq' in data_batch:
-            lq, gt = data_batch['lq'], data_batch['gt']
-        else:
-            lq, gt = self._degradation(data_batch['gt'], [meta[PLAN] for meta in data_batch['meta']])
+        images = data_batch if 'lq' in data_batch else self.degrade(data_batch)
         layout = torch.channels_last if self._channels_last else torch.preserve_format
-        return dict(lq=lq.to(memory_format=layout), gt=gt.to(memory_format=layout))
+        return {key: images[key].to(memory_format=layout) for key in ('lq', 'gt')}
 
     def forward_train(self, lq, gt):
         """One training forward; nothing leaves the device (`BasicRestorer` copies lq, gt and output).
