@@ -136,7 +136,7 @@ def _mmeditings(vgg_file):
 
         def forward(self, x):
             x, found = (x - self.mean) / self.std, {}
-            for name, layer in ours._layers.named_children():
+            for name, layer in ours.layers.named_children():
                 x = layer(x)
                 if name in ours.layer_weights:
                     found[name] = x.clone()
@@ -227,7 +227,7 @@ def test_the_perceptual_loss_is_frozen_and_reaches_the_image(vgg_file):
     value.backward()
     assert style is None and value > 0 and bool((image.grad != 0).any()) and gt.grad is None
     assert not list(loss.parameters()) and not loss.state_dict()
-    assert not any(p.requires_grad for p in loss._layers.parameters())
+    assert not any(p.requires_grad for p in loss.layers.parameters())
     assert loss(gt, gt)[0].item() == 0
     with torch.autocast('cpu', torch.bfloat16):
         assert loss(image, gt)[0].dtype == torch.float32
