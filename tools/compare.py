@@ -16,7 +16,7 @@ import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.cli import ArgumentParser, ConfigOptions, natural_int
+from facesr.utils.cli import ArgumentParser, ConfigOptions, add_device_argument, natural_int
 from facesr.utils.errors import report_user_errors
 
 
@@ -33,6 +33,7 @@ def parse_args():
     parser.add_argument('--seed', type=natural_int, default=0, help='of the bootstrap (default: 0)')
     parser.add_argument('--out', action='append', metavar='FILE', default=[], help='write (or replace) a .json, with '
                         'each image, or a .md; may be given twice')
+    add_device_argument(parser)
     return parser.parse_args()
 
 
@@ -43,6 +44,8 @@ def main():
     from facesr.analysis.comparison.contestants import parse_entry
     from facesr.analysis.comparison.format import as_text, check_output, write_comparison
     from facesr.config import load_config
+    from facesr.utils.device import choose_device
+    choose_device(args.device)
     for path in args.out:
         check_output(path)
     entries = [parse_entry(text) for text in args.entries]

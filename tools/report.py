@@ -5,7 +5,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.cli import ArgumentParser, ConfigOptions
+from facesr.utils.cli import ArgumentParser, ConfigOptions, add_device_argument
 from facesr.utils.errors import report_user_errors
 
 
@@ -23,6 +23,7 @@ def parse_args():
                         help='images with a slider: so many from the best to the worst, or by name (default: 6)')
     parser.add_argument('--no-images', action='store_true', help='settings and curves alone; needs no images')
     parser.add_argument('--out', metavar='HTML', help='default: report.html in the work dir')
+    add_device_argument(parser)
     args = parser.parse_args()
     if len(args.images) == 1 and args.images[0].isdigit():
         args.images = int(args.images[0])
@@ -38,7 +39,9 @@ def main():
     from facesr.analysis.report.measure import measure_run
     from facesr.analysis.report.page import render
     from facesr.analysis.work_dir import find_sources
+    from facesr.utils.device import choose_device
     from facesr.utils.files import output_file, write_atomic
+    choose_device(args.device)
     out = output_file(args.out or Path(args.work_dir) / 'report.html', '.html')
     sources = find_sources(args.work_dir, args.config, args.checkpoint, args.cfg_options, args.data_root, args.ema,
                            images=not args.no_images)

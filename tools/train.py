@@ -4,7 +4,7 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 
 from facesr.utils.choices import AMP_MODES, LAUNCHERS, RESUME_AUTO, RESUME_LATEST
-from facesr.utils.cli import ArgumentParser, add_config_arguments
+from facesr.utils.cli import ArgumentParser, add_config_arguments, add_device_argument
 from facesr.utils.errors import report_user_errors
 
 
@@ -18,6 +18,7 @@ def parse_args():
         'there is one, else start')
     parser.add_argument('--seed', type=int, help="random seed (default: the config's)")
     parser.add_argument('--amp', choices=(*AMP_MODES, 'none'), help="mixed precision (default: the config's)")
+    add_device_argument(parser)
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
     parser.add_argument(
         '--dry-run', action='store_true', help='one step and one validation image, a summary, and nothing written')
@@ -31,7 +32,9 @@ def main():
     from facesr.config import load_config
     from facesr.engine.dry_run import dry_run, format_dry_run
     from facesr.engine.train import train
+    from facesr.utils.device import choose_device
     from facesr.utils.dist import launched, rank
+    choose_device(args.device)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     if args.work_dir:
         cfg.work_dir = args.work_dir

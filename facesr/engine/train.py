@@ -30,9 +30,10 @@ from facesr.evaluation.metrics import check_metrics, least_side
 from facesr.models.build import build_restorer, check_budget, check_scale, count_discriminator
 from facesr.utils import dist
 from facesr.utils.choices import RESUME_AUTO, RESUME_LATEST
+from facesr.utils.device import explain_cpu
 from facesr.utils.errors import CheckpointError, UserError, mistakes_in
 from facesr.utils.files import remove_leftovers, write_atomic
-from facesr.utils.memory import limit_memory, peak_memory
+from facesr.utils.memory import format_peak, limit_memory, peak_memory
 from facesr.utils.precision import amp_dtype
 
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
@@ -266,9 +267,9 @@ def _env_info() -> str:
 
 
 def _device_name() -> str:
-    if torch.cuda.is_available():
+    if dist.device().type == 'cuda':
         return f'CUDA ({torch.cuda.get_device_name(dist.device())})'
-    return f'the CPU ({torch.get_num_threads()} threads; no CUDA device found)'
+    return f'the CPU ({torch.get_num_threads()} threads; {explain_cpu()})'
 
 
 def _say_goodbye(runner: SRIterBasedRunner, cfg: Config) -> None:
@@ -277,7 +278,7 @@ def _say_goodbye(runner: SRIterBasedRunner, cfg: Config) -> None:
     if messages.get('best_ckpt'):
         parts.append(f'best checkpoint: {messages["best_ckpt"]}')
     if peak is not None:
-        parts.append(f'peak memory: {peak / 1024:.2f} GiB')
+        parts.append(f'peak memory: {format_peak(peak, runner.device)}')
     parts += [f'{name}: {number}' for name, number in messages.get('counts', {}).items()]
     runner.logger.info('; '.join(parts))
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from facesr.evaluation.metrics import EMA_SUFFIX, build_metrics, psnr_of_arrays
 from facesr.inference.network import as_arrays, network, to_uint8
+from facesr.utils.device import cuda_available
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import UserError
 from facesr.utils.memory import OutOfMemory, is_out_of_memory, let_go
@@ -85,7 +86,7 @@ def read_batches(loader) -> Iterator[Batch]:
 
 def _ahead(batches: Iterator) -> Iterator:
     """The same, but the next one is loaded by a thread while this one is worked on."""
-    same_device = partial(torch.cuda.set_device, torch.cuda.current_device()) if torch.cuda.is_available() else None
+    same_device = partial(torch.cuda.set_device, torch.cuda.current_device()) if cuda_available() else None
     with ThreadPoolExecutor(1, initializer=same_device) as loading:
         following = loading.submit(next, batches, None)
         try:

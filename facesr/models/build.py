@@ -11,6 +11,7 @@ from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.weights import load_weights
 from facesr.config import Config, train_dataset_cfg
 from facesr.models.restorers.face_restorer import FaceRestorer
+from facesr.utils.device import cuda_available
 from facesr.utils.errors import UserError, mistakes_in
 
 SMALL = 32  # side of an LQ image that a generator is tried on
@@ -95,7 +96,7 @@ def load_model(cfg: Config, checkpoint, ema: bool = False):
     """
     model = build_restorer(cfg)
     load_weights(model, read_checkpoint(checkpoint), checkpoint, ema)
-    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+    return model.to('cuda' if cuda_available() else 'cpu').eval()
 
 
 def build_restorer(cfg: Config):

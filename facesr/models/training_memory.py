@@ -23,13 +23,18 @@ CPU = torch.device('cpu')
 class TrainingMemory(NamedTuple):
     """Peak memory of the tensors of a training step, in MiB; `activations` are all that is there at the peak besides.
 
-    Not in it are what cuDNN works in (with `cudnn_benchmark` as much as it may have), what degrading on the device takes,
-    what the allocator cannot use of what it has taken, and some 500 MiB that CUDA itself takes of a card.
+    Not in it are what cuDNN works in (with `cudnn_benchmark` as much as it may have), what degrading on the device
+    takes, what the allocator cannot use of what it has taken, and some 500 MiB that CUDA itself takes of a card.
     """
     weights: float
     gradients: float
     optimizer: float
     activations: float
+
+    def describe(self) -> str:
+        """In words, in GiB and MiB."""
+        parts = ', '.join(f'{name} {size:.0f}' for name, size in self._asdict().items())
+        return f'{self.total / 1024:.2f} GiB (MiB: {parts}; without what cuDNN works in, and some 500 of CUDA itself)'
 
     @property
     def total(self) -> float:
@@ -57,8 +62,8 @@ def training_memory(cfg: Config, dtype: torch.dtype | None = None) -> TrainingMe
     perceptual = getattr(restorer, 'perceptual_loss', None)
     if hasattr(perceptual, 'load'):
         perceptual.load = perceptual.load_nothing
-    # Autocast has a list of operations for CUDA and another for the CPU; for the networks here they lead to the same but
-    # for a few per cent. Tensors without numbers are the CPU's, for those of CUDA cannot go backwards without a card.
+    # Tensors without numbers are the CPU's, for those of CUDA cannot go backwards without a card. Autocast has another
+    # list of operations for either; for the networks here they lead to the same but for a few per cent.
     restorer.prepare_training(CPU, dtype, accumulation_steps=cfg.get('accumulation_steps', 1))
     frozen = getattr(perceptual, 'layers', torch.nn.Module())
     with FakeTensorMode() as mode:
@@ -69,9 +74,9 @@ def training_memory(cfg: Config, dtype: torch.dtype | None = None) -> TrainingMe
         alive = _Alive()
         own = alive.add([*restorer.state_dict().values(), *frozen.state_dict().values()])
         with alive:
-            images = dict(lq=torch.zeros(batch_size(cfg, 'train'), 3, side // scale, side // scale),
-                          gt=torch.zeros(batch_size(cfg, 'train'), 3, side, side))
-            for _ in range(2):  # the optimizer's averages are there from the first step on
+            for count in (1, batch_size(cfg, 'train')):  # the optimizer's averages are there from the first step on
+                images = dict(lq=torch.zeros(count, 3, side // scale, side // scale),
+                              gt=torch.zeros(count, 3, side, side))
                 restorer.compute_step(images, optimizers)
                 for optimizer in optimizers.values():
                     optimizer.step()

@@ -1,7 +1,7 @@
 """Command-line arguments that several tools share."""
 import argparse
 
-from facesr.utils.choices import AMP_MODES
+from facesr.utils.choices import AMP_MODES, CPU
 from facesr.utils.errors import EXIT_USER_ERROR
 
 
@@ -54,10 +54,16 @@ def add_config_arguments(parser: ArgumentParser) -> None:
         'comes after CONFIG')
 
 
+def add_device_argument(parser: ArgumentParser) -> None:
+    """--device, as `facesr.utils.device.choose_device` takes it."""
+    parser.add_argument('--device', choices=(CPU, ), help='compute on the CPU, whatever card there is')
+
+
 def add_inference_arguments(parser: ArgumentParser) -> None:
-    """--ema, --self-ensemble and --amp, as `facesr.inference.network.network` takes them."""
+    """--ema, --self-ensemble and --amp, as `facesr.inference.network.network` takes them, and --device."""
     parser.add_argument('--ema', action='store_true', help="take the moving average of the generator's weights")
     parser.add_argument('--self-ensemble', action='store_true',
                         help='mean over eight flips and transposes, in eight times the time; some competitions '
                         'forbid it')
     parser.add_argument('--amp', choices=AMP_MODES, help='mixed precision (default: full)')
+    add_device_argument(parser)

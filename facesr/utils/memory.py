@@ -34,6 +34,14 @@ def peak_memory(device: torch.device):
     return peak / MIB if sys.platform == 'darwin' else peak / 1024
 
 
+def format_peak(peak: float, device: torch.device) -> str:
+    """`peak_memory` in words; on CUDA beside what tensors took."""
+    reserved = f'{peak / 1024:.2f} GiB'
+    if device.type != 'cuda':
+        return reserved
+    return f'{peak_allocated(device) / 1024:.2f} GiB allocated, {reserved} reserved'
+
+
 def limit_memory(limit_gb, device: torch.device) -> None:
     """Let the CUDA allocator take at most `limit_gb` GiB, as if the card were that small; no effect on a CPU.
 

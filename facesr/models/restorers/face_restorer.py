@@ -16,8 +16,10 @@ from facesr.utils.errors import mistakes_in
 
 
 def exchanging_gradients(net, device: torch.device, **kwargs):
-    """A network as each of several processes trains it: in `DistributedDataParallel` (`kwargs`); alone, as it is."""
-    if dist.world_size() == 1:
+    """A network as processes that `torchrun` started train it: in `DistributedDataParallel` (`kwargs`), also if there
+    is one alone, so that what one GPU can show of it is seen there. Without `torchrun`, as it is.
+    """
+    if not dist.started():
         return net
     devices = [device.index] if device.type == 'cuda' else None
     return DistributedDataParallel(net, device_ids=devices, **kwargs)
