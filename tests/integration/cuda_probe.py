@@ -1,6 +1,7 @@
 """What test_cuda_standin.py has done in one process on a CUDA device, real or the stand-in; prints a line of JSON.
 
-    cuda_probe.py kinds | waits | degrade | memory CONFIG... | tools [[TOOL, ARGUMENT...]...] | fault NAME | shortage ...
+    cuda_probe.py kinds | waits | degrade | faults | memory CONFIG... | tools [[TOOL, ARGUMENT...]...]
+    cuda_probe.py shortage ITERATION ARGUMENT... | gloo ARGUMENT...      of tools/train.py
 """
 import contextlib
 import io
@@ -9,6 +10,7 @@ import os
 import runpy
 import sys
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
@@ -22,9 +24,11 @@ from mmedit.core import build_optimizers  # noqa: E402
 from facesr.config import batch_size, load_config  # noqa: E402
 from facesr.datasets.batch_stream import BatchStream, OnOwnStream, to_device  # noqa: E402
 from facesr.datasets.degrade import training_recipe  # noqa: E402
+from facesr.degradation import fft, noise  # noqa: E402
 from facesr.degradation.device import BatchDegradation, in_order  # noqa: E402
 from facesr.evaluation.metrics import METRICS  # noqa: E402
 from facesr.models.build import build_restorer  # noqa: E402
+from facesr.models.restorers import optimizer_step  # noqa: E402
 from facesr.models.restorers.face_restorer import FaceRestorer  # noqa: E402
 from facesr.models.training_memory import training_memory  # noqa: E402
 
@@ -258,33 +262,45 @@ def gloo(*arguments) -> None:
     runpy.run_path(str(ROOT / 'tools/train.py'), run_name='__main__')
 
 
-def fault(name: str) -> dict:
-    """What one mistake in the code leads to: 'caught' is what went wrong, or None."""
-    from facesr.degradation import device, fft, noise
-    from facesr.models.restorers import optimizer_step
-    kind = 'device'
-    if name == 'kernel on the host':
-        fft.upload = lambda tensor, _: tensor
-    elif name == 'generator of the host':
-        made = torch.Generator
-        noise.torch = type('Torch', (), dict(__getattr__=lambda _, key: getattr(torch, key),
-                                             Generator=staticmethod(lambda _: made('cpu'))))()
-    elif name == 'images on the host':
-        FaceRestorer.degrade = lambda self, batch: dict(zip(('lq', 'gt'), self._degradation(
-            batch['gt'], [meta['plan'] for meta in batch['meta']]), strict=True)) | dict(gt=batch['gt'].cpu())
-    elif name == 'flag without waiting':
-        kind, optimizer_step._OnTheirWay.wait = 'plain', lambda self: None
-    elif name == 'hidden item':
-        kind, train_step = 'plain', FaceRestorer.train_step
+class HostGenerators:
+    """torch, as a module that would make all its generators on the host."""
 
-        def curious(self, *args):
-            found = train_step(self, *args)
-            found['log_vars']['loss'].item()
-            return found
+    def __getattr__(self, name):
+        return (lambda _: torch.Generator('cpu')) if name == 'Generator' else getattr(torch, name)
 
-        FaceRestorer.train_step = curious
-    else:
-        raise ValueError(f'{name} in {device.__name__}?')
+
+def left_on_the_host(self, batch: dict) -> dict:
+    lq, gt = self._degradation(batch['gt'], [meta['plan'] for meta in batch['meta']])
+    return dict(lq=lq, gt=gt.cpu())
+
+
+def curious(self, *args) -> dict:
+    found = train_step(self, *args)
+    found['log_vars']['loss'].item()
+    return found
+
+
+train_step = FaceRestorer.train_step
+FAULTS = {
+    'kernel on the host': ('device', fft, 'upload', lambda tensor, _: tensor),
+    'generator of the host': ('device', noise, 'torch', HostGenerators()),
+    'images on the host': ('device', FaceRestorer, 'degrade', left_on_the_host),
+    'flag without waiting': ('plain', optimizer_step._OnTheirWay, 'wait', lambda self: None),
+    'hidden item': ('plain', FaceRestorer, 'train_step', curious),
+}
+
+
+def faults() -> dict:
+    """What each mistake in the code leads to; None if to nothing."""
+    found = {}
+    for name, (kind, where, what, instead) in FAULTS.items():
+        with mock.patch.object(where, what, instead):
+            found[name] = _consequence(kind)
+        torch.cuda.set_sync_debug_mode('default')
+    return found
+
+
+def _consequence(kind: str):
     try:
         model, optimizers, _, cfg = built(kind, CUDA)
         stream = stream_of(batches(kind, cfg, 4), model if kind == 'device' else None)
@@ -292,10 +308,10 @@ def fault(name: str) -> dict:
             if number == 1:
                 torch.cuda.set_sync_debug_mode('error')
             if not model.train_step(to_device(stream.next(), CUDA), optimizers)['log_vars']:
-                return dict(caught='a good step was skipped')
+                return 'a good step was skipped'
     except RuntimeError as error:
-        return dict(caught=str(error))
-    return dict(caught=None)
+        return str(error)
+    return None
 
 
 if __name__ == '__main__':
