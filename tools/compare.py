@@ -16,7 +16,13 @@ import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.cli import ArgumentParser, add_num_argument, add_override_arguments, add_seed_argument
+from facesr.utils.cli import (
+    ArgumentParser,
+    add_device_argument,
+    add_num_argument,
+    add_override_arguments,
+    add_seed_argument,
+)
 from facesr.utils.errors import report_user_errors
 
 
@@ -32,6 +38,7 @@ def parse_args():
     add_seed_argument(parser, 'of the bootstrap')
     parser.add_argument('--out', action='append', metavar='FILE', default=[], help='write (or replace) a .json, with '
                         'each image, or a .md; may be given twice')
+    add_device_argument(parser)
     return parser.parse_args()
 
 
@@ -42,6 +49,8 @@ def main():
     from facesr.analysis.comparison.contestants import parse_entry
     from facesr.analysis.comparison.format import as_text, check_output, write_comparison
     from facesr.config import load_config
+    from facesr.utils.device import choose_device
+    choose_device(args.device)
     for path in args.out:
         check_output(path)
     entries = [parse_entry(text) for text in args.entries]

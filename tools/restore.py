@@ -48,6 +48,8 @@ def main():
     from facesr.inference.network import network
     from facesr.inference.restore import Restorer, find_images, plan, restore_photos
     from facesr.models.build import load_model
+    from facesr.utils.device import choose_device
+    choose_device(args.device)
     if args.face_weights and not args.crop_faces:
         raise UserError('--face-weights: goes with --crop-faces')
     if args.skip_existing and args.crop_faces:

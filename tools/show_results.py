@@ -43,7 +43,9 @@ def main():
     from facesr.evaluation.test import load_split
     from facesr.inference.network import network
     from facesr.models.build import load_model
+    from facesr.utils.device import choose_device
     from facesr.utils.files import output_file
+    choose_device(args.device)
     out = output_file(args.out, '.png')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, 'val')

@@ -64,6 +64,8 @@ def main():
     from facesr.inference.network import network
     from facesr.models.build import check_budget, count_discriminator, load_model
     from facesr.submission.archive import write_record
+    from facesr.utils.device import choose_device
+    choose_device(args.device)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, args.split)
     model = load_model(cfg, args.checkpoint, args.ema)

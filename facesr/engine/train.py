@@ -15,8 +15,8 @@ import facesr
 from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.naming import find_latest, numbered_checkpoints
 from facesr.checkpoint.weights import load_weights
-from facesr.config import Config, config_text
-from facesr.datasets.batch_stream import BatchStream
+from facesr.config import DEVICE, Config, config_text
+from facesr.datasets.batch_stream import BatchStream, OnOwnStream
 from facesr.datasets.checks import check_pairs, check_training_data
 from facesr.datasets.loader import build_eval_loader, build_train_loader
 from facesr.datasets.seeded_samples import SeededSamples
@@ -30,9 +30,10 @@ from facesr.evaluation.metrics import check_metrics, least_side
 from facesr.models.build import build_restorer, check_budget, check_scale, count_discriminator
 from facesr.utils import dist
 from facesr.utils.choices import RESUME_AUTO, RESUME_LATEST
+from facesr.utils.device import explain_cpu
 from facesr.utils.errors import CheckpointError, UserError, mistakes_in
 from facesr.utils.files import remove_leftovers, write_atomic
-from facesr.utils.memory import limit_memory, peak_memory
+from facesr.utils.memory import format_peak, limit_memory, peak_memory
 from facesr.utils.precision import amp_dtype
 
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
@@ -66,7 +67,7 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
     if runner.iter >= cfg.total_iters and not runner.meta['hook_msgs'].get(VALIDATION_DUE):
         logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters} in {resume}')
         return
-    stream = build_stream(cfg, runner.position, report=_reporter(logger))
+    stream = build_stream(cfg, runner.position, _reporter(logger), model)
 
     # No file was written up to here, and everything that a user can get wrong has been looked at (but whether the
     # cache can be written).
@@ -193,10 +194,21 @@ def build_runner(model, cfg: Config, logger: logging.Logger, validate: bool = Tr
     return runner
 
 
-def build_stream(cfg: Config, position: int = 0, report=print) -> BatchStream:
-    """The config's training batches from a position in the order of samples on."""
+def build_stream(cfg: Config, position: int = 0, report=print, model=None) -> BatchStream:
+    """The config's training batches from a position in the order of samples on.
+
+    Args:
+        cfg (Config): From `load_config`.
+        position (int): Samples used so far, by all processes together. Default: 0.
+        report (Callable[[str], None]): Told about skipped images and workers started again.
+        model (FaceRestorer | None): If it is on a CUDA device that is to degrade the images, it does so a batch ahead.
+            Default: None.
+    """
     skip = cfg.get('on_data_error', 'stop') == 'skip'
-    return BatchStream(partial(build_train_loader, cfg.data, cfg.seed, skip_unreadable=skip), position, skip, report)
+    device = dist.device()
+    ahead = model is not None and device.type == 'cuda' and cfg.get('degrade_on') == DEVICE
+    return BatchStream(partial(build_train_loader, cfg.data, cfg.seed, skip_unreadable=skip), position, skip, report,
+                       OnOwnStream(model.degrade, device) if ahead else None)
 
 
 def fill_cache(samples: SeededSamples, logger: logging.Logger) -> None:
@@ -255,9 +267,9 @@ def _env_info() -> str:
 
 
 def _device_name() -> str:
-    if torch.cuda.is_available():
+    if dist.device().type == 'cuda':
         return f'CUDA ({torch.cuda.get_device_name(dist.device())})'
-    return f'the CPU ({torch.get_num_threads()} threads; no CUDA device found)'
+    return f'the CPU ({torch.get_num_threads()} threads; {explain_cpu()})'
 
 
 def _say_goodbye(runner: SRIterBasedRunner, cfg: Config) -> None:
@@ -266,7 +278,7 @@ def _say_goodbye(runner: SRIterBasedRunner, cfg: Config) -> None:
     if messages.get('best_ckpt'):
         parts.append(f'best checkpoint: {messages["best_ckpt"]}')
     if peak is not None:
-        parts.append(f'peak memory: {peak / 1024:.2f} GiB')
+        parts.append(f'peak memory: {format_peak(peak, runner.device)}')
     parts += [f'{name}: {number}' for name, number in messages.get('counts', {}).items()]
     runner.logger.info('; '.join(parts))
 

@@ -11,6 +11,7 @@ from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.weights import load_weights
 from facesr.config import Config, train_dataset_cfg
 from facesr.models.restorers.face_restorer import FaceRestorer
+from facesr.utils.device import cuda_available
 from facesr.utils.errors import UserError, did_you_mean, mistakes_in
 
 SMALL = 32  # side of an LQ image that a generator is tried on
@@ -97,7 +98,7 @@ def load_model(cfg: Config, checkpoint, ema: bool = False, device=None, stored: 
     """
     model = build_restorer(cfg)
     load_weights(model, stored or read_checkpoint(checkpoint), checkpoint, ema)
-    return model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
+    return model.to(device or ('cuda' if cuda_available() else 'cpu')).eval()
 
 
 def build_restorer(cfg: Config) -> BasicRestorer:

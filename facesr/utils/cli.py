@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 
-from facesr.utils.choices import AMP_MODES
+from facesr.utils.choices import AMP_MODES, CPU
 from facesr.utils.errors import EXIT_USER_ERROR
 
 
@@ -105,13 +105,19 @@ def add_checkpoint_argument(parser: ArgumentParser) -> None:
                         help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
 
 
+def add_device_argument(parser: ArgumentParser) -> None:
+    """--device, as `facesr.utils.device.choose_device` takes it."""
+    parser.add_argument('--device', choices=(CPU, ), help='compute on the CPU, whatever card there is')
+
+
 def add_inference_arguments(parser: ArgumentParser) -> None:
-    """--ema, --self-ensemble and --amp, as `facesr.inference.network.network` takes them."""
+    """--ema, --self-ensemble and --amp, as `facesr.inference.network.network` takes them, and --device."""
     add_ema_argument(parser)
     parser.add_argument('--self-ensemble', action='store_true',
                         help='mean over eight flips and transposes, in eight times the time; some competitions '
                         'forbid it')
     add_amp_argument(parser, 'none', action=_Precision)
+    add_device_argument(parser)
 
 
 def add_ema_argument(parser: ArgumentParser, default: str = '') -> None:

@@ -13,7 +13,7 @@ from facesr.evaluation.evaluator import evaluate_loader, mean_metrics
 from facesr.evaluation.metrics import EMA_SUFFIX, METRICS
 from facesr.utils import dist
 from facesr.utils.errors import UserError
-from facesr.utils.memory import OutOfMemory, is_out_of_memory
+from facesr.utils.memory import OutOfMemory, is_out_of_memory, let_go
 
 EXAMPLES = 3
 
@@ -92,18 +92,21 @@ class SREvalHook(EvalHook):
             # A scheduler's signal reaches the workers too: then their death is no failure.
             if not (runner.stop_requested and is_worker_death(error)):
                 problem = self._as_user_error(error)
+                let_go(error)
         wish = FAIL if problem else STOP if results is None else GO_ON
         if runner.agree(wish, problem) == STOP:
             return None
         return mean_metrics([result for part in dist.gather(results) for result in part])
 
-    @staticmethod
-    def _as_user_error(error: Exception) -> UserError:
+    def _as_user_error(self, error: Exception) -> UserError:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        if isinstance(error, OutOfMemory) or is_out_of_memory(error):
+            batch = self.dataloader.batch_size
+            smaller = f'data.val_dataloader.samples_per_gpu={batch // 2}' if batch > 1 else (
+                '--no-validate, and tools/test.py on the checkpoints; --device cpu there takes none of the card')
+            return OutOfMemory(f'out of memory in validation ({reason.partition("; use ")[0]}); use {smaller}')
         if isinstance(error, UserError):
             return error
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        if is_out_of_memory(error):
-            return OutOfMemory(f'out of memory in validation ({reason}); use data.val_dataloader.samples_per_gpu=1')
         if is_worker_death(error):
             return UserError(f'a process that loads validation images died ({reason}); use '
                              'data.val_dataloader.workers_per_gpu=0')
