@@ -23,6 +23,7 @@ ASSEMBLED = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pi
 # What is put into the training pipeline from top-level keys.
 FILLED_IN = re.compile(r'data\.train\.(?:dataset\.)?pipeline\.\d+\.(degradation|on|gt_patch_size|cache)\b')
 MOST_NAMES = 12  # in a message
+RECORDED = '.config.json'
 CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
 
 
@@ -64,6 +65,11 @@ def load_config(path, options=None, data_root=None) -> Config:
     if not cfg.get('work_dir'):
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     return cfg
+
+
+def recorded_as(name: str) -> str:
+    """The file in a work dir that has the config of a run called `name`, as JSON: read without running anything."""
+    return f'{name}{RECORDED}'
 
 
 def config_text(cfg: Config) -> str:
