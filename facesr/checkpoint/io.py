@@ -88,7 +88,7 @@ def _read(path: Path, map_location) -> dict:
     try:
         check_archive(path)
         with _numpy_scalars_allowed(), warnings.catch_warnings():
-            warnings.filterwarnings('ignore', '.*TorchScript archive')  # refused below, without torch's lines before it
+            warnings.simplefilter('ignore')  # what is odd is refused below, without torch's lines before it
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except (*NOT_A_CHECKPOINT, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:

@@ -9,12 +9,11 @@ from pathlib import Path
 from facesr.config import Config, config_text, recorded_as
 from facesr.engine.settings import changes, measured_otherwise
 from facesr.utils.files import write_atomic
+from facesr.utils.log_files import LOG_NUMBER, LOG_SUFFIX, log_files, log_number
 from facesr.utils.terminal import plain, say
 
 HISTORY = 'config_history'  # in the work dir: earlier configs, numbered, and what changed
 CHANGES = 'changes.txt'
-LOG_NUMBER = 'log_number'  # in the first record of a JSON log
-LOG_SUFFIX = '.log.json'
 BEST_SINCE = 'best_since'  # among the hooks' messages: the iteration from which on scores are comparable
 
 
@@ -91,23 +90,10 @@ def tell_changes(runner, now: dict) -> None:
 
 
 def number_log(runner) -> None:
-    """Give a run's JSON log a name that is free and a number above those of the logs that are there.
-
-    Clocks are set back; the number is the order in which logs were written.
-    """
+    """Give a run's JSON log a name that is free and a number above those of the logs that are there."""
     work_dir = Path(runner.work_dir)
-    logs, time, again = sorted(work_dir.glob(f'*{LOG_SUFFIX}')), runner.timestamp, 0
+    logs, time, again = log_files(work_dir), runner.timestamp, 0
     while (work_dir / f'{runner.timestamp}{LOG_SUFFIX}').exists():
         again += 1
         runner.timestamp = f'{time}_{again}'
-    runner.meta[LOG_NUMBER] = max([len(logs), *map(_number, logs)]) + 1
-
-
-def _number(path: Path) -> int:
-    """A log's number, 0 if it has none."""
-    try:
-        with path.open(encoding='utf-8', errors='replace') as file:
-            number = json.loads(file.readline())[LOG_NUMBER]
-        return number if type(number) is int else 0
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return 0
+    runner.meta[LOG_NUMBER] = max([len(logs), *map(log_number, logs)]) + 1

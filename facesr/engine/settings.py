@@ -11,6 +11,7 @@ SECTIONS = ('model', 'train_cfg', 'test_cfg', 'optimizers', 'lr_config', 'degrad
             'grad_clip', 'channels_last', 'degrade_jpeg')
 EVALUATION = ('save_best', 'rule')
 # Of transforms: where images come from and go to, not what they look like.
+FILLED_IN = ('gt_patch_size', 'degradation')  # from the config's top level, where it has them
 PASSING = ('cache', 'on', 'io_backend', 'keys', 'meta_keys', 'key')
 BATCH, TRAIN_IMAGES, VAL_IMAGES = 'batch of all processes', 'training images', 'validation images'
 # What a validation's score depends on, besides the weights.
@@ -34,11 +35,12 @@ def settings_of(cfg: Config, train_images: Iterable = (), val_images: Iterable =
         _flatten(cfg.get(section), section, found)
     for key in EVALUATION:
         _flatten((cfg.get('evaluation') or {}).get(key), f'evaluation.{key}', found)
+    passing = {*PASSING, *(key for key in FILLED_IN if cfg.get(key) is not None)}
     for split in ('train', 'val'):
         dataset = cfg.get('data', {}).get(split) or {}
         pipeline = (dataset.get('dataset') or dataset).get('pipeline') if isinstance(dataset, dict) else None
         for number, transform in enumerate(pipeline or []):
-            _flatten({key: value for key, value in transform.items() if key not in PASSING},
+            _flatten({key: value for key, value in transform.items() if key not in passing},
                      f'data.{split}.pipeline.{number}', found)
     found[BATCH] = str(batch_size(cfg, 'train') * dist.world_size())
     for name, paths in ((TRAIN_IMAGES, train_images), (VAL_IMAGES, val_images)):
