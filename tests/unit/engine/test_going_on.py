@@ -319,7 +319,10 @@ def test_logs_are_joined_in_the_order_they_were_written(tiny_config, work, monke
     assert dict(zip(*run.series('train', 'loss'), strict=True))[3] < 9
 
 
-@pytest.mark.parametrize('config', sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'configs').glob('*_ffhq*.py')))
+CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'configs').glob('*_ffhq*.py'))
+
+
+@pytest.mark.parametrize('config', CONFIGS)
 def test_training_longer_leaves_the_rates_so_far(config):
     """For each shipped schedule the line that the tool gives can be given as it is, and changes no earlier rate."""
     cfg = load_config(config)
