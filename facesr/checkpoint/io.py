@@ -16,7 +16,7 @@ import torch
 
 from facesr.checkpoint.integrity import check_archive, check_shape
 from facesr.checkpoint.naming import LATEST, numbered_checkpoints
-from facesr.checkpoint.safetensors import read_safetensors
+from facesr.checkpoint.safetensors import is_safetensors, read_safetensors
 from facesr.checkpoint.weights import GENERATOR
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint
@@ -83,7 +83,7 @@ def _read(path: Path, map_location) -> dict:
         raise CheckpointError(f'{path}: is a folder; give a checkpoint{_checkpoints_in(path)}')
     if not path.is_file():
         raise CheckpointError(f'{path}: no such checkpoint{_checkpoints_in(path.parent)}')
-    if path.suffix.lower() == '.safetensors':
+    if is_safetensors(path):
         return _read_generator(path, map_location)
     try:
         check_archive(path)

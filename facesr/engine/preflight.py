@@ -2,7 +2,6 @@
 import torch
 
 from facesr.config import DEVICE, Config, batch_size, train_dataset_cfg
-from facesr.degradation.device import OPENCV, TORCHVISION
 from facesr.models.build import is_face_restorer
 from facesr.utils.errors import UserError
 
@@ -47,8 +46,9 @@ def check_choices(cfg: Config) -> None:
     clip = cfg.get('grad_clip')
     if clip is not None and not (isinstance(clip, (int, float)) and clip > 0):
         raise UserError(f'config key "grad_clip" is {clip!r}: give the largest L2 norm of the gradient, or None')
-    if cfg.get('degrade_jpeg', OPENCV) not in (OPENCV, TORCHVISION):
-        raise UserError(f'config key "degrade_jpeg" is {cfg.degrade_jpeg!r}: give "{OPENCV}" or "{TORCHVISION}"')
+    if cfg.get('degrade_jpeg', 'opencv') != 'opencv':  # a key of earlier configs
+        raise UserError(f'config key "degrade_jpeg" is {cfg.degrade_jpeg!r}: is no longer there to choose, for only '
+                        "OpenCV's codec does what the reference does; leave it out")
     if cfg.get('on_data_error', 'stop') not in ('stop', 'skip'):
         raise UserError(f'config key "on_data_error" is {cfg.on_data_error!r}: give "stop" or "skip"')
     if not is_face_restorer(cfg.model.type):  # MMEditing's own: it trains in its own way only

@@ -21,7 +21,6 @@ from facesr.datasets.batch_stream import BatchStream
 from facesr.datasets.checks import check_pairs, check_training_data
 from facesr.datasets.loader import build_eval_loader, build_train_loader
 from facesr.datasets.seeded_samples import SeededSamples
-from facesr.degradation.device import OPENCV
 from facesr.engine.hooks.checkpoint_hook import SRCheckpointHook
 from facesr.engine.hooks.ema_hook import GeneratorEMAHook
 from facesr.engine.hooks.eval_hook import SREvalHook
@@ -40,6 +39,7 @@ from facesr.engine.settings import settings_of
 from facesr.evaluation.metrics import check_metrics, least_side
 from facesr.models.build import build_restorer, check_budget, check_scale, count_discriminator
 from facesr.utils import dist
+from facesr.utils.choices import RESUME_AUTO, RESUME_LATEST
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint, UserError, mistakes_in
 from facesr.utils.files import remove_leftovers, write_atomic
 from facesr.utils.lock import WorkDirLock
@@ -47,7 +47,6 @@ from facesr.utils.memory import limit_memory, peak_memory
 from facesr.utils.precision import amp_dtype
 from facesr.utils.terminal import say
 
-RESUME_LATEST, RESUME_AUTO = 'latest', 'auto'
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
 # The average comes before all hooks of the user's: one of them may fail, and a checkpoint is written then.
 EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 5, 70, 80, 90
@@ -147,8 +146,7 @@ def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
         torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
     if hasattr(model, 'prepare_training'):
         model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
-                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'),
-                               cfg.get('degrade_jpeg', OPENCV))
+                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
     elif dist.world_size() > 1:
         raise UserError(f'config key "model.type": {cfg.model.type} trains in one process only; use FaceRestorer')
     # What ranks draw from here on differs; the weights they began with do not.

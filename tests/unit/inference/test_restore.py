@@ -1,0 +1,312 @@
+import warnings
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, SMALL_OPTIONS
+from PIL import Image, ImageCms
+
+from facesr.evaluation.evaluator import restore
+from facesr.evaluation.test import load_split
+from facesr.inference.network import network
+from facesr.inference.photos import SOFTWARE, as_output, read_photo, was_written_by_restore, write_photo
+from facesr.inference.restore import Job, Restorer, find_images, plan, restore_photos
+from facesr.models.build import build_restorer, load_model
+from facesr.utils.errors import UserError
+
+CONFIG = 'configs/srresnet_ffhq.py'
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (6, 9, 3), np.uint8)
+GREY = RGB[..., 0]
+
+
+def fourfold(rgb):
+    return rgb.repeat(4, 0).repeat(4, 1)
+
+
+def saved(folder, image, name='x.png', **more):
+    path = folder / name
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(path, **more)
+    return path
+
+
+def restored(path):
+    """The file's output, with `fourfold` for a network."""
+    photo = read_photo(path)
+    return as_output(photo, fourfold(photo.rgb)), photo
+
+
+# The tool
+
+
+def test_a_folder_as_a_user_restores_it(run_tool, checkpoint, tiny_root, tiny_config, tmp_path):
+    """Pixels equal what tools/test.py writes; a broken image keeps the others from nothing."""
+    inputs, out = tmp_path / 'photos', tmp_path / 'out'
+    inputs.mkdir()
+    (inputs / 'notes.txt').write_text('not an image')
+    (inputs / 'broken.png').write_bytes((tiny_root / 'val/LQ/00000.png').read_bytes()[:300])
+    large = cv2.resize(cv2.imread(str(tiny_root / 'val/GT/00000.png')), (60, 40))
+    cv2.imwrite(str(inputs / 'Large photo.jpg'), large)
+    done = run_tool('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', inputs, '--out', out, '--tile', '48',
+                    '--cfg-options', *SMALL_OPTIONS)
+    assert done.returncode == 2
+    assert done.stderr == (f'error: {inputs}/broken.png: unreadable image (image file is truncated); remove or replace '
+                           'it (1 of 4 images were not restored)\n'), done.stderr
+    assert 'images: 4, on cpu; other files in the folders: 1' in done.stdout
+    assert 'tiles of at most 48 pixels' in done.stdout and f'written: 3 PNG files in {out}' in done.stdout
+    assert sorted(path.name for path in out.iterdir()) == ['00000.png', '00001.png', 'Large photo.png']
+
+    cfg = tiny_config()
+    net = network(load_model(cfg, checkpoint))
+    for image in restore(net, load_split(cfg, 'val')):
+        assert np.array_equal(cv2.imread(str(out / image.lq_path.split('/')[-1])), image.hq)
+    whole = Restorer(net, 0)(cv2.imread(str(inputs / 'Large photo.jpg'))[..., ::-1])
+    assert np.abs(cv2.imread(str(out / 'Large photo.png'))[..., ::-1].astype(int) - whole).max() <= 1
+
+
+def test_mistakes_are_one_line_before_anything_is_computed(refused, checkpoint, tiny_root, tmp_path):
+    mine = saved(tmp_path, RGB, '00000.png')
+    message = refused('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', '--out', tmp_path, '--cfg-options',
+                      *SMALL_OPTIONS)
+    assert 'was not made by this tool' in message and str(mine) in message
+    assert np.array_equal(np.asarray(Image.open(mine)), RGB) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_crop_faces_without_weights_says_where_to_get_them(refused, checkpoint, tiny_root, tmp_path):
+    message = refused('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', '--out', tmp_path / 'out', '--crop-faces',
+                      '--face-weights', tmp_path / 'none.pth', '--cfg-options', *SMALL_OPTIONS)
+    assert f'{tmp_path}/none.pth: no such file' in message and 'detection_Resnet50_Final.pth' in message
+    assert 'https://github.com/xinntao/facexlib/releases' in message and not (tmp_path / 'out').exists()
+
+
+# Reading and writing photos
+
+
+@pytest.mark.parametrize('array,mode', [(RGB, 'RGB'), (GREY, 'L'), (np.dstack([RGB, GREY]), 'RGBA'),
+                                        (np.dstack([GREY, GREY]), 'LA')])
+def test_colours_transparency_and_grey_are_kept(tmp_path, array, mode):
+    output, photo = restored(saved(tmp_path, array))
+    assert output.mode == mode and output.size == (36, 24) and not photo.notes
+    colours = array[..., :3] if array.shape[-1] > 2 and array.ndim == 3 else array
+    colours = colours[..., 0] if mode == 'LA' else colours
+    assert np.array_equal(np.asarray(output.convert('L' if 'L' in mode else 'RGB')), fourfold(colours))
+    if 'A' in mode:
+        alpha = Image.fromarray(GREY).resize((36, 24), Image.Resampling.BICUBIC)
+        assert np.array_equal(np.asarray(output.getchannel('A')), np.asarray(alpha))
+
+
+@pytest.mark.parametrize('suffix', ['.bmp', '.ppm', '.tif', '.webp', '.tga', '.png'])
+def test_formats_without_loss_give_the_same_pixels(tmp_path, suffix):
+    path = saved(tmp_path, RGB, f'x{suffix}', **(dict(lossless=True) if suffix == '.webp' else {}))
+    assert np.array_equal(read_photo(path).rgb, RGB)
+
+
+def test_palettes_black_and_white_and_cmyk_become_rgb_or_grey(tmp_path):
+    palette = Image.fromarray(RGB).quantize(16)
+    output, _ = restored(saved(tmp_path, palette))
+    assert output.mode == 'RGB' and np.array_equal(np.asarray(output), fourfold(np.asarray(palette.convert('RGB'))))
+    output, _ = restored(saved(tmp_path, palette, 't.png', transparency=3))
+    hole = np.asarray(palette) == 3
+    assert output.mode == 'RGBA' and hole.any() and (np.asarray(output.getchannel('A'))[2::4, 2::4][hole] < 128).all()
+    assert restored(saved(tmp_path, Image.fromarray(GREY > 100), 'b.png'))[0].mode == 'L'
+    cmyk = Image.fromarray(RGB).convert('CMYK')
+    output, _ = restored(saved(tmp_path, cmyk, 'c.tif'))
+    assert output.mode == 'RGB' and np.array_equal(np.asarray(output), fourfold(RGB))
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_16_bits_become_8_as_bright_as_they_were(tmp_path, channels):
+    values = np.linspace(0, 65535, 54 * channels).round().astype(np.uint16).reshape(6, 9, channels)
+    cv2.imwrite(str(tmp_path / 'x.png'), values)  # BGR(A)
+    output, photo = restored(tmp_path / 'x.png')
+    expected = (values / 257).round().astype(np.uint8)
+    expected = expected[..., [2, 1, 0][:channels]] if channels > 1 else expected
+    assert output.mode == {1: 'L', 3: 'RGB', 4: 'RGBA'}[channels] and '16-bit' in photo.notes[0]
+    assert np.array_equal(photo.rgb, np.broadcast_to(expected, (6, 9, 3)))
+    if channels == 4:
+        assert np.array_equal(np.asarray(photo.alpha), (values[..., 3] / 257).round())
+
+
+def test_values_whose_white_is_unknown_are_refused(tmp_path):
+    path = saved(tmp_path, GREY.astype(np.float32), 'x.tif')
+    with pytest.raises(UserError, match='x.tif: has values of 32 bits'):
+        read_photo(path)
+
+
+@pytest.mark.parametrize('depth', [8, 16])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_exif_rotation_is_carried_out(tmp_path, orientation, depth):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = {1: RGB, 2: RGB[:, ::-1], 3: RGB[::-1, ::-1], 4: RGB[::-1], 5: RGB.swapaxes(0, 1),
+               6: np.rot90(RGB, -1), 7: RGB[::-1, ::-1].swapaxes(0, 1), 8: np.rot90(RGB)}[orientation]
+    array = RGB if depth == 8 else GREY.astype(np.uint16) * 257
+    photo = read_photo(saved(tmp_path, array, exif=exif))
+    assert np.array_equal(photo.rgb, upright if depth == 8 else np.broadcast_to(upright[..., :1], upright.shape))
+    write_photo(tmp_path / 'out.png', as_output(photo, photo.rgb))
+    assert not Image.open(tmp_path / 'out.png').getexif()  # else a viewer would turn it once more
+
+
+def test_the_first_of_several_frames_is_restored(tmp_path):
+    first, second = Image.fromarray(RGB), Image.fromarray(255 - RGB)
+    photo = read_photo(saved(tmp_path, first, 'x.tif', save_all=True, append_images=[second]))
+    assert np.array_equal(photo.rgb, RGB) and 'several frames' in photo.notes[0]
+
+
+def test_icc_profiles_are_kept_where_they_fit(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    photo = read_photo(saved(tmp_path, RGB, icc_profile=profile))
+    write_photo(tmp_path / 'out.png', as_output(photo, RGB), photo.icc_profile)
+    assert Image.open(tmp_path / 'out.png').info['icc_profile'] == profile and not photo.notes
+    photo = read_photo(saved(tmp_path, GREY, icc_profile=profile))  # of another colour space than the image
+    assert photo.icc_profile is None and 'ICC profile' in photo.notes[0]
+
+
+@pytest.mark.parametrize('limit', [RGB.size // 3 - 1, 10])  # Pillow warns above the limit, and refuses above twice it
+def test_images_that_are_too_large_for_pillow_are_one_line(tmp_path, monkeypatch, limit):
+    path = saved(tmp_path, RGB)
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', limit)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        with pytest.raises(UserError, match='x.png: .*exceeds limit|x.png: has more than'):
+            read_photo(path)
+
+
+def test_our_own_outputs_are_known_again_even_when_they_are_large(tmp_path, monkeypatch):
+    write_photo(tmp_path / 'ours.png', Image.fromarray(RGB))
+    theirs = saved(tmp_path, RGB, 'theirs.png')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
+    assert was_written_by_restore(tmp_path / 'ours.png')
+    assert not was_written_by_restore(theirs) and not was_written_by_restore(tmp_path)
+    (tmp_path / 'text.png').write_text(SOFTWARE)
+    assert not was_written_by_restore(tmp_path / 'text.png')
+
+
+def test_what_a_kill_left_of_an_output_is_removed(tmp_path):
+    for name in ('.x.png.abc123.tmp', '.y.png.abc123.tmp'):
+        (tmp_path / name).touch()
+    write_photo(tmp_path / 'x.png', Image.fromarray(RGB))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.y.png.abc123.tmp', 'x.png']
+
+
+# Inputs and outputs
+
+
+def test_inputs_are_files_and_what_lies_in_folders(tmp_path):
+    for name in ('b.JPG', 'a.webp', '.hidden.png', 'notes.txt', 'sub/c.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    single = tmp_path / 'notes.txt'
+    assert find_images([single, tmp_path]) == ([single, tmp_path / 'a.webp', tmp_path / 'b.JPG'], 1)
+    for bad, message in ((tmp_path / 'none', 'no such file or folder'), (tmp_path / 'empty', 'no images in it')):
+        (tmp_path / 'empty').mkdir(exist_ok=True)
+        with pytest.raises(UserError, match=f'{bad}: {message}'):
+            find_images([bad])
+
+
+def test_outputs_that_would_clash_are_refused(tmp_path):
+    for folder in ('a', 'b', 'out'):
+        (tmp_path / folder).mkdir()
+    x, same, other = saved(tmp_path, RGB, 'a/x.png'), tmp_path / 'a/../a/x.png', saved(tmp_path, RGB, 'b/X.jpg')
+    for images, out, message in (([x, same], 'out', 'is named twice'), ([x, other], 'out', 'would both become'),
+                                 ([x], 'a', 'is an input'), ([x], 'a/x.png', 'is a file')):
+        with pytest.raises(UserError, match=message):
+            plan(images, tmp_path / out)
+    saved(tmp_path, RGB, 'out/x.png')
+    with pytest.raises(UserError, match='out/x.png: is there and was not made by this tool'):
+        plan([x], tmp_path / 'out')
+    job = Job(x, tmp_path / 'out/x.png')
+    assert plan([x], tmp_path / 'out', faces=True) == [job] and plan([x], tmp_path / 'out', skip_existing=True) == []
+    write_photo(job.output, Image.fromarray(RGB))
+    assert plan([x], tmp_path / 'out') == [job]  # ours may be replaced
+    saved(tmp_path, RGB, 'out/x_face3.png')
+    assert plan([x], tmp_path / 'out') == [job]
+    with pytest.raises(UserError, match='x_face3.png: is there'):
+        plan([x], tmp_path / 'out', faces=True)
+
+
+# Restoring
+
+
+def test_one_bad_image_among_many_is_named_and_passed_over(tmp_path):
+    names = [f'{i}.png' for i in range(6)]
+    for name in names:
+        saved(tmp_path, RGB, name)
+    (tmp_path / '2.png').write_bytes(b'nothing')
+    (tmp_path / '4.png').unlink()
+    jobs = [Job(tmp_path / name, tmp_path / 'out' / name) for name in names]
+    outcome = restore_photos(jobs, fourfold)
+    assert outcome.written == 4 and outcome.notes == Counter()
+    assert [failure.split(':')[0] for failure in outcome.failures] == [str(tmp_path / f'{i}.png') for i in (2, 4)]
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['0.png', '1.png', '3.png', '5.png']
+
+
+def test_an_interruption_leaves_only_whole_files(tmp_path):
+    noise = RNG.integers(0, 256, (200, 200, 3), np.uint8)
+    jobs = [Job(saved(tmp_path, noise, f'{i}.png'), tmp_path / f'out/{i}.png') for i in range(4)]
+    calls = []
+
+    def interrupted(rgb):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fourfold(rgb)
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_photos(jobs, interrupted)
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['0.png', '1.png']
+    for path in (tmp_path / 'out').iterdir():
+        assert np.array_equal(np.asarray(Image.open(path)), fourfold(noise))
+
+
+def test_outputs_that_cannot_be_written_stop_it(tmp_path):
+    (tmp_path / 'out').touch()
+    with pytest.raises(OSError) as error:
+        restore_photos([Job(saved(tmp_path, RGB), tmp_path / 'out/x.png')] * 9, fourfold)
+    assert error.value.filename == str(tmp_path / 'out/x.png')
+
+
+@pytest.mark.parametrize('config', [CONFIG, 'configs/rrdbnet_ffhq.py'])
+@pytest.mark.parametrize('height,width', [(1, 1), (3, 2), (1, 50)])
+def test_tiny_images_work(tiny_config, config, height, width):
+    net = network(build_restorer(tiny_config(config, **SMALL)), self_ensemble=True)
+    image = RNG.integers(0, 256, (height, width, 3), np.uint8)
+    assert Restorer(net, 16, 4)(image).shape == (4 * height, 4 * width, 3)
+
+
+def test_the_overlap_is_measured_once_and_only_for_large_images():
+    seen = []
+
+    def net(lq):
+        seen.append(tuple(lq.shape[-2:]))
+        return lq
+
+    restorer = Restorer(net, 20)
+    assert np.array_equal(restorer(RGB), RGB) and seen == [(6, 9)]
+    large = RGB.repeat(4, 0)
+    assert np.array_equal(restorer(large), large) and restorer.overlap == 0
+    measured = len(seen)
+    restorer(large)
+    assert len(seen) == measured + 2
+
+
+@pytest.mark.parametrize('error', [torch.cuda.OutOfMemoryError('CUDA out of memory'), MemoryError(),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize('tile,overlap,advice', [(0, None, '--tile 12'), (20, 2, '--tile 10')])
+def test_out_of_memory_gives_advice(tmp_path, error, tile, overlap, advice):
+    def net(lq):
+        raise error
+
+    job = Job(saved(tmp_path, RGB.repeat(4, 0)), tmp_path / 'out/x.png')
+    with pytest.raises(UserError, match=f'x.png: .*memory.* give {advice}$'):
+        restore_photos([job], Restorer(net, tile, overlap))
+
+
+def test_other_errors_are_not_hidden_and_nan_is_named(tmp_path):
+    job = Job(saved(tmp_path, RGB), tmp_path / 'out/x.png')
+    with pytest.raises(UserError, match='x.png: the network gives NaN'):
+        restore_photos([job], Restorer(lambda lq: lq / 0))
+    with pytest.raises(RuntimeError, match='size'):
+        restore_photos([job], Restorer(lambda lq: lq.view(1)))
