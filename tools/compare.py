@@ -18,6 +18,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser, ConfigOptions, natural_int
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -48,10 +49,10 @@ def main():
     entries = [parse_entry(text) for text in args.entries]
     config = load_config(args.config, args.cfg_options, args.data_root) if args.config else None
     comparison = compare(entries, config, args.config, args.cfg_options, args.data_root, args.seed)
-    print(as_text(comparison, args.images))
+    say(*as_text(comparison, args.images).split('\n'))
     for path in args.out:
         write_comparison(path, comparison, args.images)
-        print(f'written: {path}')
+        say(f'written: {path}')
 
 
 if __name__ == '__main__':

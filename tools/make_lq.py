@@ -4,6 +4,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser, ConfigOptions, natural_int
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -26,7 +27,7 @@ def main():
     cfg = load_config(args.config, args.cfg_options)
     recipe = require_recipe(cfg, args.config)
     written, there = make_lq_set(args.gt_folder, args.lq_folder, recipe, train_dataset_cfg(cfg).scale, args.seed)
-    print(f'{args.lq_folder}: {written} LQ images written, {there} were there; parameters: {MANIFEST}')
+    say(f'{args.lq_folder}: {written} LQ images written, {there} were there; parameters: {MANIFEST}')
 
 
 if __name__ == '__main__':

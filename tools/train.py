@@ -6,6 +6,7 @@ import _bootstrap  # noqa: F401
 from facesr.utils.choices import AMP_MODES, LAUNCHERS, RESUME_AUTO, RESUME_LATEST
 from facesr.utils.cli import ArgumentParser, add_config_arguments
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -43,7 +44,7 @@ def main():
         if args.dry_run:
             found = dry_run(cfg, validate=not args.no_validate)
             if rank() == 0:
-                print(format_dry_run(found, cfg))
+                say(*format_dry_run(found, cfg).split('\n'))
         else:
             train(cfg, Path(args.config).stem, args.resume, validate=not args.no_validate)
 

@@ -83,6 +83,8 @@ def _read(path: Path, map_location) -> dict:
         raise CheckpointError(f'{path}: is a folder; give a checkpoint{_checkpoints_in(path)}')
     if not path.is_file():
         raise CheckpointError(f'{path}: no such checkpoint{_checkpoints_in(path.parent)}')
+    if path.suffix == '.onnx':
+        raise CheckpointError(f'{path}: is an exported network; give the checkpoint it was made of')
     if is_safetensors(path):
         return _read_generator(path, map_location)
     try:

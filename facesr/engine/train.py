@@ -242,7 +242,7 @@ def _reporter(logger: logging.Logger):
     """Warnings that concern one rank: the loggers of all but the first are mute."""
     if dist.rank() == 0:
         return logger.warning
-    return lambda text: print(f'[rank {dist.rank()}] {text}', file=sys.stderr)
+    return lambda text: say(f'[rank {dist.rank()}] {text}', file=sys.stderr)
 
 
 def _check(cfg: Config, validate: bool) -> None:

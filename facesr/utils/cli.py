@@ -3,6 +3,7 @@ import argparse
 
 from facesr.utils.choices import AMP_MODES
 from facesr.utils.errors import EXIT_USER_ERROR
+from facesr.utils.terminal import plain
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -10,7 +11,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str):
         """End with status 2 and the message."""
-        self.exit(EXIT_USER_ERROR, f'error: {message}; see {self.prog} --help\n')
+        self.exit(EXIT_USER_ERROR, f'error: {plain(message)}; see {plain(self.prog)} --help\n')
 
 
 def positive_int(text: str) -> int:

@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 LOG_SUFFIX = '.log.json'
+LONGEST = 2**22  # letters of a line that are read
 LOG_NUMBER = 'log_number'  # in the first record
 
 
@@ -16,9 +17,15 @@ def log_files(work_dir) -> list:
 
 def log_number(path) -> int:
     """A log's number, 0 if it has none."""
+    number = first_record(path).get(LOG_NUMBER)
+    return number if type(number) is int else 0
+
+
+def first_record(path) -> dict:
+    """What a log begins with: what the run is, in this project's and MMEditing's; nothing where it cannot be read."""
     try:
         with open(path, encoding='utf-8', errors='replace') as file:
-            number = json.loads(file.readline())[LOG_NUMBER]
-        return number if type(number) is int else 0
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return 0
+            record = json.loads(file.readline(LONGEST))
+        return record if isinstance(record, dict) else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
