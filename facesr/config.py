@@ -1,5 +1,6 @@
 """Loading a config and the few keys that this project adds to MMEditing's."""
 import importlib
+import json
 import re
 import sys
 import traceback
@@ -12,6 +13,7 @@ import facesr.compat.bridged  # noqa: F401
 from mmcv import Config, ConfigDict
 
 from facesr.utils.errors import UserError, similar
+from facesr.utils.literals import read_literals
 
 REGISTER = 'facesr.register'  # by name, as `custom_imports` has it: it imports what imports this module
 CACHE_FOLDER = '.cache'  # beside the folder of the images
@@ -23,16 +25,19 @@ ASSEMBLED = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pi
 # What is put into the training pipeline from top-level keys.
 FILLED_IN = re.compile(r'data\.train\.(?:dataset\.)?pipeline\.\d+\.(degradation|on|gt_patch_size|cache)\b')
 MOST_NAMES = 12  # in a message
+RECORDED = '.config.json'
 CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
 
 
-def load_config(path, options=None, data_root=None) -> Config:
+def load_config(path, options=None, data_root=None, recorded: bool = False) -> Config:
     """Read a config file, with overrides, and register what configs name (`facesr.register`, `custom_imports`).
 
     Args:
         path (str | Path): The config.
         options (dict | None): Overrides by dotted key, as `--cfg-options` gives them.
         data_root (str | None): Another folder of the same layout, instead of the config's `data_root`.
+        recorded (bool): It is what a run wrote into its work dir, to be read without running anything: from the JSON
+            beside it where there is one, else as Python that has plain values alone. Default: False.
 
     Returns:
         Config: With `degradation`, `degrade_on`, `cache_images` and `gt_patch_size` put into the training pipeline,
@@ -43,18 +48,18 @@ def load_config(path, options=None, data_root=None) -> Config:
         UserError: The file is missing or wrong, or an option names a key that is not there.
     """
     path = Path(path)
+    if path.suffix == '.onnx':
+        raise UserError(f'{path}: is an exported network; the config comes first, then the checkpoint it was made of')
     if path.suffix in ('.pth', '.safetensors'):
         raise UserError(f'{path}: is a checkpoint; the config comes first, then the checkpoint')
     if path.is_dir():
         raise UserError(f'{path}: is a folder; give a config{_names([*path.glob("*.py")], path)}')
-    if not path.is_file():
+    if recorded:
+        cfg = _read_recorded(path)
+    elif not path.is_file():
         raise UserError(f'{path}: no such config{_similar_configs(path)}')
-    try:
-        cfg = Config.fromfile(str(path), import_custom_modules=False)
-    except Exception as error:  # a config is Python code: anything can go wrong in it
-        message = f'{path}: cannot be read as a config ({type(error).__name__}: {error})'
-        _close_files_of(error)
-        raise UserError(message) from None
+    else:
+        cfg = _run(path)
     _merge_options(cfg, options or {}, path)
     _import_custom_modules(cfg)
     if data_root:
@@ -66,6 +71,38 @@ def load_config(path, options=None, data_root=None) -> Config:
     if not cfg.get('work_dir'):
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     return cfg
+
+
+def _run(path: Path) -> Config:
+    try:
+        return Config.fromfile(str(path), import_custom_modules=False)
+    except Exception as error:  # a config is Python code: anything can go wrong in it
+        message = f'{path}: cannot be read as a config ({type(error).__name__}: {" ".join(str(error).split())})'
+        _close_files_of(error)
+        raise UserError(message) from None
+
+
+def _read_recorded(path: Path) -> Config:
+    record = path.with_name(recorded_as(path.stem))
+    try:
+        if record.is_file():
+            values = json.loads(record.read_text(encoding='utf-8'))
+            if not isinstance(values, dict):
+                raise ValueError('no object')
+        else:
+            values = read_literals(path.read_text(encoding='utf-8'))
+            if '_base_' in values:
+                raise ValueError('it inherits from another file')
+        return Config(values, filename=str(path))
+    except (ValueError, TypeError, RecursionError, KeyError) as error:
+        source = record if record.is_file() else path
+        raise UserError(f'{source}: is not what a run records ({" ".join(str(error).split())}), and is not run; if you '
+                        'trust it, give the config by its name') from None
+
+
+def recorded_as(name: str) -> str:
+    """The file in a work dir that has the config of a run called `name`, as JSON: read without running anything."""
+    return f'{name}{RECORDED}'
 
 
 def config_text(cfg: Config) -> str:

@@ -24,6 +24,7 @@ from facesr.utils.cli import (
     add_seed_argument,
 )
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -56,10 +57,10 @@ def main():
     entries = [parse_entry(text) for text in args.entries]
     config = load_config(args.config, args.cfg_options, args.data_root) if args.config else None
     comparison = compare(entries, config, args.config, args.cfg_options, args.data_root, args.seed)
-    print(as_text(comparison, args.num))
+    say(*as_text(comparison, args.num).split('\n'))
     for path in args.out:
         write_comparison(path, comparison, args.num)
-        print(f'written: {path}')
+        say(f'written: {path}')
 
 
 if __name__ == '__main__':

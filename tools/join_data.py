@@ -18,7 +18,7 @@ def main():
     args = parse_args()
     from facesr.datasets.join import join_data
     counts = join_data(args.roots, args.out)
-    print(f'{args.out}: {", ".join(f"{count} images in {folder}" for folder, count in counts.items())}')
+    say(f'{args.out}: {", ".join(f"{count} images in {folder}" for folder, count in counts.items())}')
 
 
 if __name__ == '__main__':

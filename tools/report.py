@@ -14,6 +14,7 @@ from facesr.utils.cli import (
     note,
 )
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -55,8 +56,8 @@ def main():
     page = render(sources, measured, runs[0] if runs else None, f'{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}')
     write_atomic(out, page)
     for line in runs[0].notes() if runs else [f'no *{LOG_SUFFIX} in {args.work_dir}: no curves']:
-        print(line)
-    print(f'written: {out} ({len(page.encode()) / 2**20:.1f} MiB)')
+        say(line)
+    say(f'written: {out} ({len(page.encode()) / 2**20:.1f} MiB)')
 
 
 if __name__ == '__main__':

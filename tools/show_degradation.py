@@ -5,6 +5,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser, add_config_arguments, add_num_argument, add_seed_argument
 from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -42,7 +43,7 @@ def main():
                         'times smaller; give another --image')
     seeds = range(args.seed, args.seed + args.num)
     plot_degradation(gt, [(name, [compare(gt, recipe, seed) for seed in seeds]) for name, recipe in recipes], out)
-    print(f'written: {out} ({path})')
+    say(f'written: {out} ({path})')
 
 
 if __name__ == '__main__':

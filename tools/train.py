@@ -12,6 +12,7 @@ from facesr.utils.cli import (
     add_seed_argument,
 )
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -52,7 +53,7 @@ def main():
         if args.dry_run:
             found = dry_run(cfg, validate=not args.no_validate)
             if rank() == 0:
-                print(format_dry_run(found, cfg))
+                say(*format_dry_run(found, cfg).split('\n'))
         else:
             train(cfg, Path(args.config).stem, args.resume, validate=not args.no_validate)
 

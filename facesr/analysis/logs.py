@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from facesr.utils.errors import UserError
+from facesr.utils.log_files import LOG_SUFFIX, log_files
 
-LOG_SUFFIX = '.log.json'
 MMENGINE_LOGS = '*/vis_data/scalars.json'  # below a work dir
 RESTART_RISE = 1.5  # from one record to the next; warm-ups and cyclic rates rise more slowly once they have fallen
 
@@ -66,8 +66,8 @@ def read_runs(paths) -> list:
     then validations are placed at the training record before them, and left out if there is none.
 
     Args:
-        paths (list[str | Path]): Work dirs, of which all logs are joined in the order of their names (that is of
-            time), or JSON logs. Where logs overlap, the later one counts.
+        paths (list[str | Path]): Work dirs, of which all logs are joined in the order they were written (see
+            `log_files`), or JSON logs. Where logs overlap, the later one counts.
 
     Returns:
         list[Run]: One per path; a path given twice counts once.
@@ -117,7 +117,7 @@ def _name(path: Path) -> str:
 
 def _log_files(path: Path) -> list:
     if path.is_dir():
-        logs = sorted(path.glob(f'*{LOG_SUFFIX}')) or sorted(path.glob(MMENGINE_LOGS))
+        logs = log_files(path) or sorted(path.glob(MMENGINE_LOGS))
         if not logs:
             raise UserError(f'{path}: no *{LOG_SUFFIX} in it; give the work dir of a run')
         return logs

@@ -9,7 +9,7 @@ import torch
 from mmedit.models.restorers import BasicRestorer
 
 import facesr
-from facesr.checkpoint.io import read_checkpoint
+from facesr.checkpoint.io import newest_of, read_checkpoint
 from facesr.config import Config
 from facesr.export.formats import FORMATS, IN, OUT
 from facesr.models.build import count_parameters, load_model
@@ -121,7 +121,7 @@ def describe(cfg: Config, checkpoint, meta: dict, generator, ema: bool, scale: i
         weights='moving average' if ema else 'trained',
         scale=scale,
         parameters=count_parameters(generator),
-        checkpoint_sha256=file_sha256(checkpoint),
+        checkpoint_sha256=file_sha256(newest_of(checkpoint)),
         input=f'{IN}: float32 (batch, 3, height, width)',
         output=f'{OUT}: float32 (batch, 3, {scale} x height, {scale} x width), not clipped',
         color_order='RGB',

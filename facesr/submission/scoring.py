@@ -14,6 +14,7 @@ from facesr.utils.errors import UserError
 from facesr.utils.files import as_json, write_atomic
 from facesr.utils.images import decode_image, list_images, opened_image
 from facesr.utils.psnr import mean_squared_error, psnr_of
+from facesr.utils.terminal import plain
 
 MISSING, EXTRA, MISNAMED = 'missing', 'extra', 'wrongly named'
 SHOWN = 3  # best and worst images in the summary
@@ -134,12 +135,13 @@ def format_score(result: Score) -> str:
     lines = [f'PSNR: {result.psnr:.10f} dB (RGB, 8 bits, whole images; mean of {len(ranked)})']
     others = [image.psnr for image in ranked if image.psnr < math.inf]
     if len(others) < len(ranked):
-        exact = ', '.join(image.name for image in ranked[len(others):]) if others else f'all {len(ranked)} images'
+        exact = (', '.join(plain(image.name) for image in ranked[len(others):]) if others
+                 else f'all {len(ranked)} images')
         lines.append(f'equal to GT, so that the mean is infinite: {exact}')
     if 0 < len(others) < len(ranked):
         lines.append(f'PSNR of the others: {math.fsum(others) / len(others):.10f} dB')
     for title, images in (('worst', ranked[:SHOWN]), ('best', ranked[::-1][:SHOWN])):
-        lines.append(f'{title}: ' + ', '.join(f'{image.name} {image.psnr:.4f}' for image in images))
+        lines.append(f'{title}: ' + ', '.join(f'{plain(image.name)} {image.psnr:.4f}' for image in images))
     return '\n'.join(lines)
 
 

@@ -9,6 +9,7 @@ import sys
 
 from facesr.utils.choices import AMP_MODES, CPU
 from facesr.utils.errors import EXIT_USER_ERROR
+from facesr.utils.terminal import plain
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -24,7 +25,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str):
         """End with status 2 and the message."""
-        self.exit(EXIT_USER_ERROR, f'error: {message}; see {self.prog} --help\n')
+        self.exit(EXIT_USER_ERROR, f'error: {plain(message)}; see {plain(self.prog)} --help\n')
 
     def parse_known_args(self, args=None, namespace=None):
         """As argparse's; all other ways to parse come here or to the next one."""

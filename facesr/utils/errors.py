@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
 
+from facesr.utils.terminal import lasting_streams, say
+
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -22,6 +24,10 @@ class OneRankError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint is missing, broken, unsafe or does not fit the model."""
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint is not what was once written, or was never written to its end."""
 
 
 def similar(name: object, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
@@ -56,10 +62,12 @@ def report_user_errors(main):
 
     The line goes to stderr, the exit status is the error's (2; 130 after Ctrl-C). Anything else is a bug
     and keeps its traceback; so does everything when FACESR_TRACEBACK is set. Of several processes on a
-    machine only the first speaks, except where an error may be one's alone.
+    machine only the first speaks, except where an error may be one's alone. A terminal, pipe or disk that takes no
+    more output costs no work (see `lasting_streams`).
     """
 
     @functools.wraps(main)
+    @lasting_streams()
     def wrapper(*args, **kwargs):
         if os.environ.get('FACESR_TRACEBACK'):
             return main(*args, **kwargs)
@@ -76,7 +84,7 @@ def report_user_errors(main):
         except KeyboardInterrupt:
             message, status = 'interrupted', EXIT_INTERRUPTED
         if speaks:
-            print(message, file=sys.stderr)
+            say(message, file=sys.stderr)
         sys.exit(status)
 
     return wrapper

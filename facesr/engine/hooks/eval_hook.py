@@ -8,11 +8,13 @@ from mmcv.runner.hooks.logger import LoggerHook
 from facesr.checkpoint.naming import numbered_checkpoints
 from facesr.datasets.batch_stream import is_worker_death
 from facesr.engine.log_buffer import LazyLogBuffer
+from facesr.engine.record import BEST_SINCE
 from facesr.engine.runner import FAIL, GO_ON, STOP, VALIDATION_DUE
 from facesr.evaluation.evaluator import evaluate_loader, mean_metrics
 from facesr.evaluation.metrics import EMA_SUFFIX, METRICS
 from facesr.utils import dist
 from facesr.utils.errors import UserError
+from facesr.utils.files import remove_old
 from facesr.utils.memory import OutOfMemory, is_out_of_memory, let_go
 
 EXAMPLES = 3
@@ -140,10 +142,14 @@ class SREvalHook(EvalHook):
         runner.logger.info(f'Best {self.key_indicator} is {key_score:.4f}, saved as {name}')
 
     def _remove_surpassed(self, runner) -> None:
-        """All earlier bests: a kill between writing one and deleting the last may have left two."""
+        """All earlier bests: a kill between writing one and deleting the last may have left two.
+
+        But for those that were measured otherwise.
+        """
+        since = runner.meta['hook_msgs'].get(BEST_SINCE, -1)
         for number, _, path in numbered_checkpoints(runner.work_dir):
-            if number < runner.done and path.name == f'best_{self.key_indicator}_iter_{number}.pth':
-                path.unlink(missing_ok=True)
+            if since < number < runner.done and path.name == f'best_{self.key_indicator}_iter_{number}.pth':
+                remove_old(path, runner.logger.warning)
 
     @staticmethod
     def _in_out_dir(runner, path) -> Path:
