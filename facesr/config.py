@@ -1,6 +1,6 @@
 """Loading a config and the few keys that this project adds to MMEditing's."""
-import difflib
 import importlib
+import json
 import re
 import sys
 import traceback
@@ -12,58 +12,97 @@ import facesr.compat.bridged  # noqa: F401
 
 from mmcv import Config, ConfigDict
 
-from facesr.utils.errors import UserError
+from facesr.utils.errors import UserError, similar
+from facesr.utils.literals import read_literals
 
 REGISTER = 'facesr.register'  # by name, as `custom_imports` has it: it imports what imports this module
 CACHE_FOLDER = '.cache'  # beside the folder of the images
 LOADER, DEVICE = 'loader', 'device'  # where images are degraded
+HAND_ON = ('ImageToTensor', 'Collect')  # transforms that take images as they are
 PLAN = 'plan'  # where a sample's meta has what the device is to do
 # Top-level names that config files build `data` from; changing them afterwards would change nothing.
 ASSEMBLED = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pipeline')
 # What is put into the training pipeline from top-level keys.
 FILLED_IN = re.compile(r'data\.train\.(?:dataset\.)?pipeline\.\d+\.(degradation|on|gt_patch_size|cache)\b')
 MOST_NAMES = 12  # in a message
+RECORDED = '.config.json'
 CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
 
 
-def load_config(path, options=None, data_root=None) -> Config:
+def load_config(path, options=None, data_root=None, recorded: bool = False) -> Config:
     """Read a config file, with overrides, and register what configs name (`facesr.register`, `custom_imports`).
 
     Args:
         path (str | Path): The config.
         options (dict | None): Overrides by dotted key, as `--cfg-options` gives them.
         data_root (str | None): Another folder of the same layout, instead of the config's `data_root`.
+        recorded (bool): It is what a run wrote into its work dir, to be read without running anything: from the JSON
+            beside it where there is one, else as Python that has plain values alone. Default: False.
 
     Returns:
         Config: With `degradation`, `degrade_on`, `cache_images` and `gt_patch_size` put into the training pipeline,
-        `data_root` into every path, `work_dir` set and `facesr.register` among `custom_imports`.
+        `data_root` into every path, `FaceRestorer` in the place of `BasicRestorer`, `facesr.register` among
+        `custom_imports`, and `work_dir` set.
 
     Raises:
         UserError: The file is missing or wrong, or an option names a key that is not there.
     """
     path = Path(path)
+    if path.suffix == '.onnx':
+        raise UserError(f'{path}: is an exported network; the config comes first, then the checkpoint it was made of')
     if path.suffix in ('.pth', '.safetensors'):
         raise UserError(f'{path}: is a checkpoint; the config comes first, then the checkpoint')
     if path.is_dir():
         raise UserError(f'{path}: is a folder; give a config{_names([*path.glob("*.py")], path)}')
-    if not path.is_file():
+    if recorded:
+        cfg = _read_recorded(path)
+    elif not path.is_file():
         raise UserError(f'{path}: no such config{_similar_configs(path)}')
-    try:
-        cfg = Config.fromfile(str(path), import_custom_modules=False)
-    except Exception as error:  # a config is Python code: anything can go wrong in it
-        message = f'{path}: cannot be read as a config ({type(error).__name__}: {error})'
-        _close_files_of(error)
-        raise UserError(message) from None
+    else:
+        cfg = _run(path)
     _merge_options(cfg, options or {}, path)
     _import_custom_modules(cfg)
     if data_root:
         _rebase_data(cfg, data_root)
+    _apply_restorer(cfg)
     _apply_patch_size(cfg)
     _apply_degradation(cfg)
     _apply_cache(cfg)
     if not cfg.get('work_dir'):
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     return cfg
+
+
+def _run(path: Path) -> Config:
+    try:
+        return Config.fromfile(str(path), import_custom_modules=False)
+    except Exception as error:  # a config is Python code: anything can go wrong in it
+        message = f'{path}: cannot be read as a config ({type(error).__name__}: {" ".join(str(error).split())})'
+        _close_files_of(error)
+        raise UserError(message) from None
+
+
+def _read_recorded(path: Path) -> Config:
+    record = path.with_name(recorded_as(path.stem))
+    try:
+        if record.is_file():
+            values = json.loads(record.read_text(encoding='utf-8'))
+            if not isinstance(values, dict):
+                raise ValueError('no object')
+        else:
+            values = read_literals(path.read_text(encoding='utf-8'))
+            if '_base_' in values:
+                raise ValueError('it inherits from another file')
+        return Config(values, filename=str(path))
+    except (ValueError, TypeError, RecursionError, KeyError) as error:
+        source = record if record.is_file() else path
+        raise UserError(f'{source}: is not what a run records ({" ".join(str(error).split())}), and is not run; if you '
+                        'trust it, give the config by its name') from None
+
+
+def recorded_as(name: str) -> str:
+    """The file in a work dir that has the config of a run called `name`, as JSON: read without running anything."""
+    return f'{name}{RECORDED}'
 
 
 def config_text(cfg: Config) -> str:
@@ -131,7 +170,7 @@ def _require_known(cfg: Config, key: str, path: Path) -> None:
         else:
             known = []
         if part not in known:
-            close = difflib.get_close_matches(part, known, 1, CLOSE)
+            close = similar(part, known, cutoff=CLOSE)
             if 0 < depth == len(parts) - 1 and isinstance(node, dict) and not close:
                 return
             hint = f'; did you mean "{".".join([*parts[:depth], close[0]])}"?' if close else ''
@@ -156,6 +195,12 @@ def _rebase_data(cfg: Config, data_root: str) -> None:
 
     cfg.data = rebase(cfg.data)
     cfg.data_root = data_root
+
+
+def _apply_restorer(cfg: Config) -> None:
+    """MMEditing's `BasicRestorer` is `FaceRestorer` here: the same images, losses and weights, more ways to train."""
+    if cfg.get('model', {}).get('type') == 'BasicRestorer':
+        cfg.model.type = 'FaceRestorer'
 
 
 def _apply_patch_size(cfg: Config) -> None:
@@ -185,19 +230,28 @@ def _apply_degradation(cfg: Config) -> None:
                             'the device')
         return
     degrade.update(degradation=cfg.get('degradation', degrade.get('degradation')), on=place)
-    rest = pipeline[pipeline.index(degrade) + 1:]
-    lost = not any('lq' in transform.get('keys', ()) for transform in rest)  # the config of a run on the device
-    for transform in rest:
-        keys = [key for key in transform.get('keys', ()) if key != 'lq']
-        if transform['type'] in ('ImageToTensor', 'Collect'):
-            if place == DEVICE or lost:
-                transform['keys'] = keys if place == DEVICE else ['lq', *keys]
-        elif place == DEVICE and len(keys) < len(transform.get('keys', ())):
-            raise UserError(f'config key "degrade_on": {transform["type"]} works on "lq", which is made on the device '
-                            'later; use "loader"')
+    after = pipeline[pipeline.index(degrade) + 1:]
+    # A config that a run on the device wrote names "lq" nowhere any more: on the loader it has to come back.
+    lost = not any('lq' in transform.get('keys', ()) for transform in after)
+    for transform in after:
+        if place == DEVICE:
+            _take_lq_from(transform)
+        elif lost and transform['type'] in HAND_ON:
+            transform['keys'] = ['lq', *transform['keys']]
         if transform['type'] == 'Collect':
             others = [key for key in transform['meta_keys'] if key != PLAN]
             transform['meta_keys'] = [*others, PLAN] if place == DEVICE else others
+
+
+def _take_lq_from(transform: ConfigDict) -> None:
+    """Let a transform hand on what there is without "lq"; one that works on it is refused."""
+    keys = transform.get('keys', ())
+    if 'lq' not in keys:
+        return
+    if transform['type'] not in HAND_ON:
+        raise UserError(f'config key "degrade_on": {transform["type"]} works on "lq", which is made on the device '
+                        'later; use "loader"')
+    transform['keys'] = [key for key in keys if key != 'lq']
 
 
 def _apply_cache(cfg: Config) -> None:
@@ -238,7 +292,7 @@ def _similar_configs(path: Path) -> str:
     if not folder.is_dir():
         return '; run the tools from the repository folder'
     names = sorted(p.name for p in folder.glob('*.py'))
-    close = difflib.get_close_matches(path.name, names, 1)
+    close = similar(path.name, names)
     if close:
         return f'; did you mean {folder / close[0]}?'
     return _names(names, folder)

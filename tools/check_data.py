@@ -4,6 +4,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser, add_config_arguments, add_num_argument
 from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -20,14 +21,14 @@ def main():
     from facesr.datasets.checks import check_data
     report = check_data(load_config(args.config, args.cfg_options, args.data_root))
     for problem in report.problems[:args.num]:
-        print(problem)
+        say(problem)
     if len(report.problems) > args.num:
-        print(f'... and {len(report.problems) - args.num} more; --num {len(report.problems)} prints all')
+        say(f'... and {len(report.problems) - args.num} more; --num {len(report.problems)} prints all')
     images = ', '.join(f'{count} {kind}' for kind, count in report.images.items())
-    print(f'readable images: {images or "none"}')
+    say(f'readable images: {images or "none"}')
     if report.problems:
         raise UserError(f'{len(report.problems)} problem(s) in the data of {args.config}, listed above')
-    print('no problem found')
+    say('no problem found')
 
 
 if __name__ == '__main__':

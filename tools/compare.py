@@ -16,8 +16,15 @@ import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.cli import ArgumentParser, add_num_argument, add_override_arguments, add_seed_argument
+from facesr.utils.cli import (
+    ArgumentParser,
+    add_device_argument,
+    add_num_argument,
+    add_override_arguments,
+    add_seed_argument,
+)
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -32,6 +39,7 @@ def parse_args():
     add_seed_argument(parser, 'of the bootstrap')
     parser.add_argument('--out', action='append', metavar='FILE', default=[], help='write (or replace) a .json, with '
                         'each image, or a .md; may be given twice')
+    add_device_argument(parser)
     return parser.parse_args()
 
 
@@ -42,15 +50,17 @@ def main():
     from facesr.analysis.comparison.contestants import parse_entry
     from facesr.analysis.comparison.format import as_text, check_output, write_comparison
     from facesr.config import load_config
+    from facesr.utils.device import choose_device
+    choose_device(args.device)
     for path in args.out:
         check_output(path)
     entries = [parse_entry(text) for text in args.entries]
     config = load_config(args.config, args.cfg_options, args.data_root) if args.config else None
     comparison = compare(entries, config, args.config, args.cfg_options, args.data_root, args.seed)
-    print(as_text(comparison, args.num))
+    say(*as_text(comparison, args.num).split('\n'))
     for path in args.out:
         write_comparison(path, comparison, args.num)
-        print(f'written: {path}')
+        say(f'written: {path}')
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ import _bootstrap  # noqa: F401
 from facesr.utils.choices import EXPORT_FORMATS, OPSET
 from facesr.utils.cli import ArgumentParser, add_checkpoint_argument, add_config_arguments, add_ema_argument
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 HELP = f'''onnx: opset {OPSET}, one file; safetensors: the generator's weights under its own names, for
 spandrel too; pth: a checkpoint without optimizer and random states, always published'''
@@ -40,7 +41,7 @@ def main():
     from facesr.export.exporter import export_checkpoint, format_export
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     done = export_checkpoint(cfg, args.checkpoint, args.format or 'pth', args.ema, args.publish, args.out)
-    print(f'written: {format_export(done)}')
+    say(f'written: {format_export(done)}')
 
 
 if __name__ == '__main__':

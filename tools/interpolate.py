@@ -8,6 +8,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser, add_ema_argument
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def share(text: str) -> float:
@@ -38,7 +39,7 @@ def main():
     args = parse_args()
     from facesr.checkpoint.interpolation import interpolate
     path = interpolate(args.psnr, args.gan, args.alpha, args.out, args.ema)
-    print(f'written: {path} ({1 - args.alpha:g} x {args.psnr} + {args.alpha:g} x {args.gan})')
+    say(f'written: {path} ({1 - args.alpha:g} x {args.psnr} + {args.alpha:g} x {args.gan})')
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser, add_replace_argument, positive_int
 from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -24,17 +25,17 @@ def main():
         annotated = read_annotation(args.check)
         found = differences(annotated, scan_folder(args.gt_folder, args.scale))
         if found:
-            print('\n'.join(found))
+            say(*found)
             raise UserError(f'{args.check}: {len(found)} difference(s) from {args.gt_folder}; make it anew with '
                             f'python tools/make_annotation.py {args.gt_folder} {args.check} --replace')
-        print(f'{args.check}: {len(annotated)} images, agrees with {args.gt_folder}')
+        say(f'{args.check}: {len(annotated)} images, agrees with {args.gt_folder}')
         return
 
     infos = scan_folder(args.gt_folder, args.scale)
     for info in not_rgb(infos):
-        print(f'note: {info.name} has {info.channels} channels; it is converted to RGB when loaded')
+        say(f'note: {info.name} has {info.channels} channels; it is converted to RGB when loaded')
     written = write_annotation(infos, args.ann_file, args.replace)
-    print(f'{args.ann_file}: {len(infos)} images, {"written" if written else "already up to date"}')
+    say(f'{args.ann_file}: {len(infos)} images, {"written" if written else "already up to date"}')
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser, add_config_arguments, add_seed_argument, note
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -36,7 +37,7 @@ def main():
     cfg = load_config(args.config, args.cfg_options)
     recipe = require_recipe(cfg, args.config)
     written, there = make_lq_set(args.gt_folder, args.out_dir, recipe, train_dataset_cfg(cfg).scale, args.seed)
-    print(f'{args.out_dir}: {written} LQ images written, {there} were there; parameters: {MANIFEST}')
+    say(f'{args.out_dir}: {written} LQ images written, {there} were there; parameters: {MANIFEST}')
 
 
 if __name__ == '__main__':

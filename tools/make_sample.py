@@ -4,6 +4,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -17,7 +18,7 @@ def main():
     args = parse_args()
     from facesr.datasets.sample import make_sample
     for folder, count in make_sample(args.out_dir).items():
-        print(f'{folder}: {count} images')
+        say(f'{folder}: {count} images')
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import (
     ArgumentParser,
+    add_device_argument,
     add_ema_argument,
     add_images_argument,
     add_num_argument,
@@ -13,6 +14,7 @@ from facesr.utils.cli import (
     note,
 )
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -26,6 +28,7 @@ def parse_args():
     add_images_argument(parser, 'images with a slider, by name')
     parser.add_argument('--no-images', action='store_true', help='settings and curves alone; needs no images')
     parser.add_argument('--out', metavar='HTML', help='default: report.html in the work dir')
+    add_device_argument(parser)
     args = parser.parse_args()
     if args.images and len(args.images) == 1 and args.images[0].isdigit():  # as it was in the release before
         note('--images N is called --num N now; the former name goes with the next release')
@@ -42,7 +45,9 @@ def main():
     from facesr.analysis.report.measure import measure_run
     from facesr.analysis.report.page import render
     from facesr.analysis.work_dir import find_sources
+    from facesr.utils.device import choose_device
     from facesr.utils.files import output_file, write_atomic
+    choose_device(args.device)
     out = output_file(args.out or Path(args.work_dir) / 'report.html', '.html')
     sources = find_sources(args.work_dir, args.config, args.checkpoint, args.cfg_options, args.data_root, args.ema,
                            images=not args.no_images)
@@ -51,8 +56,8 @@ def main():
     page = render(sources, measured, runs[0] if runs else None, f'{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}')
     write_atomic(out, page)
     for line in runs[0].notes() if runs else [f'no *{LOG_SUFFIX} in {args.work_dir}: no curves']:
-        print(line)
-    print(f'written: {out} ({len(page.encode()) / 2**20:.1f} MiB)')
+        say(line)
+    say(f'written: {out} ({len(page.encode()) / 2**20:.1f} MiB)')
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from facesr.utils.cli import (
     natural_int,
 )
 from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -48,6 +49,8 @@ def main():
     from facesr.inference.network import network
     from facesr.inference.restore import Restorer, find_images, plan, restore_photos
     from facesr.models.build import load_model
+    from facesr.utils.device import choose_device
+    choose_device(args.device)
     if args.face_weights and not args.crop_faces:
         raise UserError('--face-weights: goes with --crop-faces')
     if args.skip_existing and args.crop_faces:
@@ -59,15 +62,15 @@ def main():
     finder = build_face_finder(args.face_weights, device) if args.crop_faces else None
     net = network(model, self_ensemble=args.self_ensemble, amp=args.amp)
     there = f'; {len(images) - len(jobs)} were there' if args.skip_existing else ''
-    print(f'images: {len(jobs)}, on {device}{there}' + (f'; other files in the folders: {others}' if others else ''))
+    say(f'images: {len(jobs)}, on {device}{there}' + (f'; other files in the folders: {others}' if others else ''))
 
     outcome = restore_photos(jobs, Restorer(net, args.tile, args.overlap, measured=network(model)), finder)
     for note, count in outcome.notes.items():
-        print(f'{note}: {count} of them')
-    print(f'written: {outcome.written} PNG files in {args.out_dir}')
+        say(f'{note}: {count} of them')
+    say(f'written: {outcome.written} PNG files in {args.out_dir}')
     if outcome.failures:
         for failure in outcome.failures[:-1]:
-            print(f'not restored: {failure}', file=sys.stderr)
+            say(f'not restored: {failure}', file=sys.stderr)
         more = f' ({len(outcome.failures)} of {len(jobs)} images were not restored)' if len(jobs) > 1 else ''
         raise UserError(f'{outcome.failures[-1]}{more}')
 

@@ -5,6 +5,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser, add_config_arguments, add_num_argument, add_seed_argument
 from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -21,7 +22,6 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
-    import cv2
     from _reference import compare
 
     from facesr.analysis.figures.degradation import plot_degradation
@@ -37,13 +37,13 @@ def main():
         recipes.append((args.beside, require_recipe(load_config(args.beside), args.beside)))
     dataset = train_dataset_cfg(cfg)
     path = Path(args.image or Path(dataset.gt_folder, require_images(dataset.gt_folder, cfg)[0]))
-    gt = cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB)
+    gt = read_image(path)
     if not all(recipe.fits(*gt.shape[:2], dataset.scale) for _, recipe in recipes):
         raise UserError(f'{path} is {gt.shape[1]}x{gt.shape[0]}, which the degradation does not make {dataset.scale} '
                         'times smaller; give another --image')
     seeds = range(args.seed, args.seed + args.num)
     plot_degradation(gt, [(name, [compare(gt, recipe, seed) for seed in seeds]) for name, recipe in recipes], out)
-    print(f'written: {out} ({path})')
+    say(f'written: {out} ({path})')
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from facesr.utils.cli import (
     natural_int,
 )
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -43,7 +44,9 @@ def main():
     from facesr.evaluation.test import load_split
     from facesr.inference.network import network
     from facesr.models.build import load_model
+    from facesr.utils.device import choose_device
     from facesr.utils.files import output_file
+    choose_device(args.device)
     out = output_file(args.out, '.png')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, 'val')
@@ -52,9 +55,9 @@ def main():
     rows = named(net, loader, args.images, border) if args.images else best_median_worst(net, loader, border)
     plot_comparison(rows.rows, title(args, rows), out, args.crop)
     for row in rows.rows:
-        print(f'{row.label}: {row.psnr:.4f} dB, bicubic {row.bicubic_psnr:.4f} dB')
-    print(f'mean of {rows.images}: {rows.mean:.4f} dB, bicubic {rows.bicubic_mean:.4f} dB')
-    print(f'written: {out}')
+        say(f'{row.label}: {row.psnr:.4f} dB, bicubic {row.bicubic_psnr:.4f} dB')
+    say(f'mean of {rows.images}: {rows.mean:.4f} dB, bicubic {rows.bicubic_mean:.4f} dB')
+    say(f'written: {out}')
 
 
 if __name__ == '__main__':

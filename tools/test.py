@@ -6,6 +6,7 @@ import _bootstrap  # noqa: F401
 from facesr.utils.choices import SPLITS
 from facesr.utils.cli import ArgumentParser, add_checkpoint_argument, add_config_arguments, add_inference_arguments
 from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -44,38 +45,42 @@ def tell_of_others(folder, report):
     from facesr.utils.images import list_images
     others = [name for name in list_images(folder) if name not in report.sizes]
     if others:
-        print(f'{folder}: has {len(others)} other images too ({others[0]}); for handing in, give an empty folder')
+        say(f'{folder}: has {len(others)} other images too ({others[0]}); for handing in, give an empty folder')
 
 
 def tell_of_zip(report, split):
     sizes = sorted({f'{width}x{height}' for height, width in report.sizes.values()})
-    print(f'verified: {report.images} RGB PNGs named like the LQ images, {", ".join(sizes)}, nothing else')
+    say(f'verified: {report.images} RGB PNGs named like the LQ images, {", ".join(sizes)}, nothing else')
     if split == 'val':
-        print('these are validation images; the competition wants --split test')
+        say('these are validation images; the competition wants --split test')
 
 
 @report_user_errors
 def main():
     args = parse_args()
     check_outputs(args)
+    from facesr.checkpoint.io import newest_of
     from facesr.config import load_config
     from facesr.evaluation.metrics import build_metrics
     from facesr.evaluation.test import format_split, load_split, run_test, write_metrics
     from facesr.inference.network import network
     from facesr.models.build import check_budget, count_discriminator, load_model
     from facesr.submission.archive import write_record
+    from facesr.utils.device import choose_device
+    choose_device(args.device)
+    args.checkpoint = newest_of(args.checkpoint)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, args.split)
     model = load_model(cfg, args.checkpoint, args.ema)
     parameters = check_budget(model.generator, cfg, count_discriminator(model)) if args.zip else None
-    print(f'{args.split}: {len(loader.dataset)} images on {next(model.parameters()).device}')
+    say(f'{args.split}: {len(loader.dataset)} images on {next(model.parameters()).device}')
 
     how = dict(self_ensemble=args.self_ensemble, amp=args.amp)
     measured = args.split == 'val'
     metrics, border = (build_metrics(cfg.test_cfg), cfg.test_cfg.get('crop_border', 0)) if measured else (None, 0)
     report = run_test(network(model, **how), loader, metrics, args.out_dir, args.zip, border)
     if report.results:
-        print(format_split(report, border))
+        say(*format_split(report, border).split('\n'))
     about = dict(config=args.config, cfg_options=args.cfg_options or {}, data_root=cfg.get('data_root'),
                  split=args.split, ema=args.ema, **how)
     written = [args.out_dir, args.zip, args.out]
@@ -88,7 +93,7 @@ def main():
         written.append(write_record(args.zip, args.checkpoint, **about, images=report.images, parameters=parameters,
                                     budget=cfg.get('budget')))
     for path in filter(None, written):
-        print(f'written: {path}')
+        say(f'written: {path}')
 
 
 if __name__ == '__main__':

@@ -4,8 +4,15 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 
 from facesr.utils.choices import LAUNCHERS, RESUME_AUTO, RESUME_LATEST
-from facesr.utils.cli import ArgumentParser, add_amp_argument, add_config_arguments, add_seed_argument
+from facesr.utils.cli import (
+    ArgumentParser,
+    add_amp_argument,
+    add_config_arguments,
+    add_device_argument,
+    add_seed_argument,
+)
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -18,6 +25,7 @@ def parse_args():
         'there is one, else start')
     add_seed_argument(parser, 'random seed', None)
     add_amp_argument(parser, "the config's")
+    add_device_argument(parser)
     parser.add_argument('--no-validate', action='store_true', help='train without validation')
     parser.add_argument(
         '--dry-run', action='store_true', help='one step and one validation image, a summary, and nothing written')
@@ -31,7 +39,9 @@ def main():
     from facesr.config import load_config
     from facesr.engine.dry_run import dry_run, format_dry_run
     from facesr.engine.train import train
+    from facesr.utils.device import choose_device
     from facesr.utils.dist import launched, rank
+    choose_device(args.device)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     if args.work_dir:
         cfg.work_dir = args.work_dir
@@ -43,7 +53,7 @@ def main():
         if args.dry_run:
             found = dry_run(cfg, validate=not args.no_validate)
             if rank() == 0:
-                print(format_dry_run(found, cfg))
+                say(*format_dry_run(found, cfg).split('\n'))
         else:
             train(cfg, Path(args.config).stem, args.resume, validate=not args.no_validate)
 

@@ -2,6 +2,7 @@
 import errno
 import os
 import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from hashlib import blake2b
@@ -21,7 +22,8 @@ from facesr.utils.errors import UserError
 from facesr.utils.files import require_space
 
 DATA = 'data.mdb'  # LMDB's name for its file
-HEADER = struct.Struct('<qqiii')  # size and time of change (ns) of the file; height, width, channels
+HEADER = struct.Struct('<qqiiiI')  # size and time of change (ns) of the file; height, width, channels; CRC-32
+LAYOUT = 2  # of an entry; those of another are passed over
 OVERHEAD = 2 * 4096  # bytes an image takes besides its pixels, at most
 CHUNK = 32  # images per transaction: what a kill costs
 READERS = 1024
@@ -33,7 +35,8 @@ class ImageCache:
     """8-bit images by the file that they were decoded from, shared by all of a user's processes on a machine.
 
     An image counts only while its file has the size and the time of change that it had when it was read, which is
-    looked at each time. A kill at any moment leaves the cache whole. It must not lie on a network drive.
+    looked at each time, and its pixels have the checksum that they were put in with. A kill at any moment leaves the
+    cache whole. It must not lie on a network drive.
 
     Args:
         folder (str | Path): Where the cache is, or is to be.
@@ -87,7 +90,7 @@ class ImageCache:
                     chunk = missing[start:start + CHUNK]
                     # Stamped before it is decoded: what is changed in between will not count.
                     images = list(pool.map(lambda path: (self._key(path), _stamp(path), decode(path)), chunk))
-                    _put(environment, [(key, HEADER.pack(*stamp, *image.shape) + image.tobytes())
+                    _put(environment, [(key, _entry(stamp, image))
                                        for key, stamp, image in images if image is not None])
                     progress.update(len(chunk))
         except (lmdb.Error, OSError) as error:
@@ -97,7 +100,7 @@ class ImageCache:
                             '--cfg-options cache_images=DIR') from error
 
     def _key(self, path) -> bytes:
-        return blake2b(f'{self.variant}\0{os.path.abspath(path)}'.encode(), digest_size=16).digest()
+        return blake2b(f'{LAYOUT}\0{self.variant}\0{os.path.abspath(path)}'.encode(), digest_size=16).digest()
 
     def _look_up(self, paths, use) -> list:
         """What `use` makes of the value of each file, or None."""
@@ -169,9 +172,18 @@ def _bytes(path) -> int:
     return info.height * info.width * 3 + OVERHEAD
 
 
-def _image(value) -> np.ndarray:
-    shape = HEADER.unpack_from(value)[2:]
-    return np.frombuffer(value, np.uint8, offset=HEADER.size).reshape(shape).copy()
+def _entry(stamp: tuple, image: np.ndarray) -> bytes:
+    pixels = image.tobytes()
+    return HEADER.pack(*stamp, *image.shape, zlib.crc32(pixels)) + pixels
+
+
+def _image(value) -> np.ndarray | None:
+    """An entry's image, or None if it is not the one that was put in (0.3 ms of 0.8 MB)."""
+    *shape, checksum = HEADER.unpack_from(value)[2:]
+    pixels = np.frombuffer(value, np.uint8, offset=HEADER.size)
+    if zlib.crc32(pixels) != checksum:
+        return None
+    return pixels.reshape(shape).copy()
 
 
 @PIPELINES.register_module()

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from facesr.datasets.sampler import EndlessSampler
 from facesr.datasets.seeded_samples import SeededSamples
 from facesr.utils import dist
+from facesr.utils.device import cuda_available
 from facesr.utils.errors import mistakes_in
 from facesr.utils.signals import ignore_interrupts
 
@@ -63,7 +64,7 @@ def _loader_options(data_cfg, split: str) -> dict:
     options = {**shared, **data_cfg.get(f'{split}_dataloader', {})}
     batch_size = options.pop('samples_per_gpu', 1)
     workers = min(options.pop('workers_per_gpu', 0), most_workers())
-    options.setdefault('pin_memory', torch.cuda.is_available())
+    options.setdefault('pin_memory', cuda_available())
     return dict(
         options,
         batch_size=batch_size,

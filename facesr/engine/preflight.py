@@ -99,8 +99,24 @@ def check_schedule(cfg: Config) -> None:
                         'give two lists of the same length, as [150000,150000] and [1,1]')
     if sum(periods) < cfg.total_iters:
         raise UserError(f'total_iters is {cfg.total_iters}, but lr_config.periods {list(periods)} end at '
-                        f'{sum(periods)}; set for example --cfg-options "lr_config.periods=[{cfg.total_iters}]" '
-                        '"lr_config.restart_weights=[1]"')
+                        f'{sum(periods)}; set for example --cfg-options {longer(cfg, cfg.total_iters)}')
+
+
+def longer(cfg: Config, total_iters: int) -> str:
+    """What to give as `--cfg-options` to train to another iteration, with the rates up to the old one as they were.
+
+    Where the schedule is spread over the whole run (CosineAnnealing, Poly, OneCycle), rates do change.
+    """
+    words, lr_config = [f'total_iters={total_iters}'], cfg.get('lr_config') or {}
+    periods, weights = list(lr_config.get('periods') or []), list(lr_config.get('restart_weights') or [1])
+    if lr_config.get('policy') == 'CosineRestart' and sum(periods) < total_iters:
+        words += [f'"lr_config.periods={_listed([*periods, total_iters - sum(periods)])}"',
+                  f'"lr_config.restart_weights={_listed([*weights, weights[-1]])}"']
+    return ' '.join(words)
+
+
+def _listed(values: list) -> str:
+    return f'[{",".join(map(str, values))}]'
 
 
 def advice(cfg, device: torch.device) -> str:

@@ -1,4 +1,5 @@
 """The formats: how a network is written in each, and how the file is run again to compare."""
+import hashlib
 import importlib
 import inspect
 import io
@@ -18,8 +19,10 @@ from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.safetensors import encode_safetensors, require_library
 from facesr.checkpoint.weights import GENERATOR, load_weights
 from facesr.utils.choices import OPSET
+from facesr.utils.errors import UserError
 from facesr.utils.versions import version
 
+GRAPH_DIGEST = 'graph_sha256'  # in an ONNX file's metadata
 IN, OUT = 'lq', 'hq'
 EXAMPLE = (2, 3, 16, 24)  # what a network is traced with
 
@@ -58,13 +61,18 @@ def encode_onnx(model, about: dict) -> bytes:
             opset_version=OPSET, **options,
             dynamic_axes={IN: axes, OUT: {0: 'batch', 2: f'{scale}*height', 3: f'{scale}*width'}})
     graph = onnx.load_model_from_string(buffer.getvalue())
-    onnx.helper.set_model_props(graph, {**about, 'opset': str(OPSET)})
+    onnx.helper.set_model_props(graph, {**about, 'opset': str(OPSET), GRAPH_DIGEST: _digest(graph)})
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()
 
 
 def load_onnx(path, model=None) -> tuple[Callable | None, str]:
-    """What runs an ONNX file in ONNX Runtime on the CPU, if that is installed."""
+    """What runs an ONNX file in ONNX Runtime on the CPU, if that is installed.
+
+    Raises:
+        UserError: The file is not what was written.
+    """
+    _check_onnx(path)
     try:
         runtime = importlib.import_module('onnxruntime')
     except ImportError:
@@ -73,6 +81,22 @@ def load_onnx(path, model=None) -> tuple[Callable | None, str]:
     options.log_severity_level = 3  # errors
     session = runtime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
     return (lambda lq: torch.from_numpy(session.run([OUT], {IN: lq.numpy()})[0])), f'ONNX Runtime {runtime.__version__}'
+
+
+def _check_onnx(path) -> None:
+    """That the network in a file has the digest that it was written with, if it says one."""
+    onnx = require_library('onnx')
+    try:
+        graph = onnx.load(str(path))
+    except Exception as error:  # protobuf's own
+        raise UserError(f'{path}: not an ONNX file, or a damaged one') from error
+    written = {entry.key: entry.value for entry in graph.metadata_props}.get(GRAPH_DIGEST)
+    if written and written != _digest(graph):
+        raise UserError(f'{path}: is damaged: its network is not the one that was written (SHA-256)')
+
+
+def _digest(graph) -> str:
+    return hashlib.sha256(graph.graph.SerializeToString(deterministic=True)).hexdigest()
 
 
 def encode_published(model, about: dict) -> bytes:

@@ -104,6 +104,8 @@ class FolderPredictions(Predictions):
                 self.problems.add(NESTED, f'{entry.name}/')
             elif is_macos(entry.name):
                 self.problems.add(MACOS, entry.name)
+            elif entry.name.startswith('.'):
+                continue  # as a listing passes over them: what a kill left, say
             elif not entry.is_file():
                 self.problems.add(DAMAGE, entry.name, 'no file, or a link to none')
             else:

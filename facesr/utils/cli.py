@@ -7,8 +7,9 @@ import argparse
 import os
 import sys
 
-from facesr.utils.choices import AMP_MODES
+from facesr.utils.choices import AMP_MODES, CPU
 from facesr.utils.errors import EXIT_USER_ERROR
+from facesr.utils.terminal import plain
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -24,7 +25,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str):
         """End with status 2 and the message."""
-        self.exit(EXIT_USER_ERROR, f'error: {message}; see {self.prog} --help\n')
+        self.exit(EXIT_USER_ERROR, f'error: {plain(message)}; see {plain(self.prog)} --help\n')
 
     def parse_known_args(self, args=None, namespace=None):
         """As argparse's; all other ways to parse come here or to the next one."""
@@ -105,13 +106,19 @@ def add_checkpoint_argument(parser: ArgumentParser) -> None:
                         help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
 
 
+def add_device_argument(parser: ArgumentParser) -> None:
+    """--device, as `facesr.utils.device.choose_device` takes it."""
+    parser.add_argument('--device', choices=(CPU, ), help='compute on the CPU, whatever card there is')
+
+
 def add_inference_arguments(parser: ArgumentParser) -> None:
-    """--ema, --self-ensemble and --amp, as `facesr.inference.network.network` takes them."""
+    """--ema, --self-ensemble and --amp, as `facesr.inference.network.network` takes them, and --device."""
     add_ema_argument(parser)
     parser.add_argument('--self-ensemble', action='store_true',
                         help='mean over eight flips and transposes, in eight times the time; some competitions '
                         'forbid it')
     add_amp_argument(parser, 'none', action=_Precision)
+    add_device_argument(parser)
 
 
 def add_ema_argument(parser: ArgumentParser, default: str = '') -> None:

@@ -1,8 +1,12 @@
 """What a user sees when something is wrong: one line that names the file or key and the remedy."""
+import difflib
 import functools
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import contextmanager
+
+from facesr.utils.terminal import lasting_streams, say
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -22,6 +26,28 @@ class CheckpointError(UserError):
     """A checkpoint is missing, broken, unsafe or does not fit the model."""
 
 
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint is not what was once written, or was never written to its end."""
+
+
+def similar(name: object, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Those of the known names that somebody may have meant by another, the likeliest first.
+
+    Args:
+        name (object): What was given; a string, if all went well.
+        known (Iterable[str]): What could have been.
+        most (int): Names at most. Default: 1.
+        cutoff (float): How similar they have to be, from 0 to 1 (difflib's ratio). Default: 0.6.
+    """
+    return difflib.get_close_matches(str(name), list(known), most, cutoff)
+
+
+def did_you_mean(name: object, known: Iterable[str], otherwise: str = '') -> str:
+    """`did you mean X?`, with the most similar of the known names; `otherwise` where none is similar."""
+    found = similar(name, known)
+    return f'did you mean {found[0]}?' if found else otherwise
+
+
 @contextmanager
 def mistakes_in(key: str):
     """What building an object from `cfg.<key>` raises (unknown type, wrong arguments) becomes a `UserError`."""
@@ -36,10 +62,12 @@ def report_user_errors(main):
 
     The line goes to stderr, the exit status is the error's (2; 130 after Ctrl-C). Anything else is a bug
     and keeps its traceback; so does everything when FACESR_TRACEBACK is set. Of several processes on a
-    machine only the first speaks, except where an error may be one's alone.
+    machine only the first speaks, except where an error may be one's alone. A terminal, pipe or disk that takes no
+    more output costs no work (see `lasting_streams`).
     """
 
     @functools.wraps(main)
+    @lasting_streams()
     def wrapper(*args, **kwargs):
         if os.environ.get('FACESR_TRACEBACK'):
             return main(*args, **kwargs)
@@ -56,7 +84,7 @@ def report_user_errors(main):
         except KeyboardInterrupt:
             message, status = 'interrupted', EXIT_INTERRUPTED
         if speaks:
-            print(message, file=sys.stderr)
+            say(message, file=sys.stderr)
         sys.exit(status)
 
     return wrapper

@@ -4,6 +4,7 @@ from pathlib import Path
 from mmcv.runner import HOOKS, CheckpointHook
 
 from facesr.checkpoint.naming import numbered_checkpoints
+from facesr.utils.files import remove_old
 
 
 @HOOKS.register_module()
@@ -38,12 +39,12 @@ class SRCheckpointHook(CheckpointHook):
             messages = runner.meta.setdefault('hook_msgs', {})
             messages['last_ckpt'] = str(Path(self.out_dir) / f'iter_{runner.done}.pth')
             if runner.save_checkpoint(self.out_dir, save_optimizer=self.save_optimizer) and runner.rank == 0:
-                self._prune(runner.done)
+                self._prune(runner)
 
-    def _prune(self, newest: int) -> None:
+    def _prune(self, runner) -> None:
         if self.max_keep_ckpts < 1:
             return
         regular = [path for number, is_regular, path in numbered_checkpoints(self.out_dir)
-                   if is_regular and number <= newest]
+                   if is_regular and number <= runner.done]
         for path in regular[:-self.max_keep_ckpts]:
-            path.unlink(missing_ok=True)
+            remove_old(path, runner.logger.warning)

@@ -8,12 +8,14 @@ from mmcv.runner.hooks.logger import LoggerHook
 from facesr.checkpoint.naming import numbered_checkpoints
 from facesr.datasets.batch_stream import is_worker_death
 from facesr.engine.log_buffer import LazyLogBuffer
+from facesr.engine.record import BEST_SINCE
 from facesr.engine.runner import FAIL, GO_ON, STOP, VALIDATION_DUE
 from facesr.evaluation.evaluator import evaluate_loader, mean_metrics
 from facesr.evaluation.metrics import EMA_SUFFIX, METRICS
 from facesr.utils import dist
 from facesr.utils.errors import UserError
-from facesr.utils.memory import OutOfMemory, is_out_of_memory
+from facesr.utils.files import remove_old
+from facesr.utils.memory import OutOfMemory, is_out_of_memory, let_go
 
 EXAMPLES = 3
 
@@ -92,18 +94,21 @@ class SREvalHook(EvalHook):
             # A scheduler's signal reaches the workers too: then their death is no failure.
             if not (runner.stop_requested and is_worker_death(error)):
                 problem = self._as_user_error(error)
+                let_go(error)
         wish = FAIL if problem else STOP if results is None else GO_ON
         if runner.agree(wish, problem) == STOP:
             return None
         return mean_metrics([result for part in dist.gather(results) for result in part])
 
-    @staticmethod
-    def _as_user_error(error: Exception) -> UserError:
+    def _as_user_error(self, error: Exception) -> UserError:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        if isinstance(error, OutOfMemory) or is_out_of_memory(error):
+            batch = self.dataloader.batch_size
+            smaller = f'data.val_dataloader.samples_per_gpu={batch // 2}' if batch > 1 else (
+                '--no-validate, and tools/test.py on the checkpoints; --device cpu there takes none of the card')
+            return OutOfMemory(f'out of memory in validation ({reason.partition("; use ")[0]}); use {smaller}')
         if isinstance(error, UserError):
             return error
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        if is_out_of_memory(error):
-            return OutOfMemory(f'out of memory in validation ({reason}); use data.val_dataloader.samples_per_gpu=1')
         if is_worker_death(error):
             return UserError(f'a process that loads validation images died ({reason}); use '
                              'data.val_dataloader.workers_per_gpu=0')
@@ -137,10 +142,14 @@ class SREvalHook(EvalHook):
         runner.logger.info(f'Best {self.key_indicator} is {key_score:.4f}, saved as {name}')
 
     def _remove_surpassed(self, runner) -> None:
-        """All earlier bests: a kill between writing one and deleting the last may have left two."""
+        """All earlier bests: a kill between writing one and deleting the last may have left two.
+
+        But for those that were measured otherwise.
+        """
+        since = runner.meta['hook_msgs'].get(BEST_SINCE, -1)
         for number, _, path in numbered_checkpoints(runner.work_dir):
-            if number < runner.done and path.name == f'best_{self.key_indicator}_iter_{number}.pth':
-                path.unlink(missing_ok=True)
+            if since < number < runner.done and path.name == f'best_{self.key_indicator}_iter_{number}.pth':
+                remove_old(path, runner.logger.warning)
 
     @staticmethod
     def _in_out_dir(runner, path) -> Path:

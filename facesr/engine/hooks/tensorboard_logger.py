@@ -1,5 +1,7 @@
 """Curves and pictures in TensorBoard."""
 import contextlib
+import threading
+from functools import partial
 
 import cv2
 import numpy as np
@@ -24,12 +26,13 @@ class SRTensorboardLoggerHook(TensorboardLoggerHook):
 
     def __init__(self, interval=100, log_dir=None, by_epoch=False):
         super().__init__(log_dir, interval, by_epoch=by_epoch)
-        self.writer = None
+        self.writer, self._before = None, None
 
     @master_only
     def before_run(self, runner):
         """Open the event file."""
         super(TensorboardLoggerHook, self).before_run(runner)
+        self._before, threading.excepthook = threading.excepthook, partial(self._in_thread, runner.logger)
         self.writer = SummaryWriter(self.log_dir or f'{runner.work_dir}/tf_logs', purge_step=runner.iter + 1)
 
     @master_only
@@ -52,11 +55,20 @@ class SRTensorboardLoggerHook(TensorboardLoggerHook):
         if self.writer is not None:
             with contextlib.suppress(OSError):  # a full disk, told before
                 self.writer.close()
+        if self._before:
+            self._before, threading.excepthook = None, self._before
+
+    def _in_thread(self, logger, error) -> None:
+        """TensorBoard's thread that writes would end with a traceback where its file cannot be written any more."""
+        if issubclass(error.exc_type, OSError):
+            logger.warning(f'no more TensorBoard logs: {error.exc_value.strerror or error.exc_value}')
+        elif self._before:
+            self._before(error)
 
     def _add_examples(self, runner) -> None:
         for hook in runner.hooks:
             for image in hook.examples if isinstance(hook, SREvalHook) else []:
                 lq = cv2.resize(image.lq, image.hq.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-                row = np.concatenate([lq, image.hq, image.gt], axis=1)[..., ::-1]  # BGR to RGB
+                row = np.concatenate([lq, image.hq, image.gt], axis=1)
                 self.writer.add_image(f'val/LQ | HQ | GT {image.lq_path.rpartition("/")[2]}', row, runner.done,
                                       dataformats='HWC')

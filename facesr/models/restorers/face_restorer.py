@@ -13,11 +13,14 @@ from facesr.degradation.device import BatchDegradation
 from facesr.models.restorers.optimizer_step import OptimizerStep
 from facesr.utils import dist
 from facesr.utils.errors import mistakes_in
+from facesr.utils.pixels import to_float
 
 
 def exchanging_gradients(net, device: torch.device, **kwargs):
-    """A network as each of several processes trains it: in `DistributedDataParallel` (`kwargs`); alone, as it is."""
-    if dist.world_size() == 1:
+    """A network as processes that `torchrun` started train it: in `DistributedDataParallel` (`kwargs`), also if there
+    is one alone, so that what one GPU can show of it is seen there. Without `torchrun`, as it is.
+    """
+    if not dist.started():
         return net
     devices = [device.index] if device.type == 'cuda' else None
     return DistributedDataParallel(net, device_ids=devices, **kwargs)
@@ -90,19 +93,29 @@ class FaceRestorer(BasicRestorer):
         Raises:
             TrainingDiverged: The loss was not finite too often in a row.
         """
-        update = self.update
-        images = self._training_images(data_batch)
-        log_vars = update(lambda lq, gt: self.forward_train(lq, gt)['losses'], images, optimizer['generator'],
-                          self._training_net)
+        update, images = self.update, self._training_images(data_batch)
+        log_vars = update.finish(*self.compute_step(images, optimizer))
         return dict(log_vars=log_vars, num_samples=len(images['gt']))
 
+    def compute_step(self, images: dict, optimizer: dict) -> tuple:
+        """All of a step but its end: losses and gradients, which `update.finish` takes.
+
+        Args:
+            images (dict[str, Tensor]): `lq` and `gt`.
+            optimizer (dict[str, Optimizer]): As for `train_step`.
+        """
+        return (self.update.compute(lambda lq, gt: self.forward_train(lq, gt)['losses'], images,
+                                    optimizer['generator'], self._training_net), )
+
+    def degrade(self, data_batch: dict) -> dict:
+        """`lq` and `gt` of a batch on the device that has whole `gt` and a plan in the `meta` of each."""
+        lq, gt = self._degradation(data_batch['gt'], [meta[PLAN] for meta in data_batch['meta']])
+        return dict(lq=lq, gt=gt)
+
     def _training_images(self, data_batch) -> dict:
-        if 'lq' in data_batch:
-            lq, gt = data_batch['lq'], data_batch['gt']
-        else:
-            lq, gt = self._degradation(data_batch['gt'], [meta[PLAN] for meta in data_batch['meta']])
+        images = data_batch if 'lq' in data_batch else self.degrade(data_batch)
         layout = torch.channels_last if self._channels_last else torch.preserve_format
-        return dict(lq=lq.to(memory_format=layout), gt=gt.to(memory_format=layout))
+        return {key: images[key].to(memory_format=layout) for key in ('lq', 'gt')}
 
     def forward_train(self, lq, gt):
         """One training forward; nothing leaves the device (`BasicRestorer` copies lq, gt and output).
@@ -122,8 +135,7 @@ class FaceRestorer(BasicRestorer):
 
     def forward_test(self, lq, gt=None, **kwargs):
         """As `BasicRestorer.forward_test`, but takes 8-bit images too, and without GT the metrics are left out."""
-        lq, gt = (images.float() / 255 if images is not None and images.dtype == torch.uint8 else images
-                  for images in (lq, gt))
+        lq, gt = (None if images is None else to_float(images) for images in (lq, gt))
         if gt is not None:
             return super().forward_test(lq, gt, **kwargs)
         with self._without_metrics():
