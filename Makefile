@@ -19,7 +19,7 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache data/sample annotations/sample_train.txt work_dirs/srresnet_sample work_dirs/rrdbnet_sample
+	rm -rf $(VENV) .pytest_cache .ruff_cache facesr.egg-info build data/sample annotations/sample_train.txt work_dirs/srresnet_sample work_dirs/rrdbnet_sample
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):
@@ -28,7 +28,7 @@ $(PY):
 		{ echo "error: $(PYTHON) is not Python 3.10-3.13; give another with PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: requirements.txt constraints.txt | $(PY)
+$(VENV)/.installed: pyproject.toml requirements.txt constraints.txt | $(PY)
 	@# Python 3.13 needs help with mmcv-full's setup.py, which must run before torch is there.
 	@if $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then \
 		$(PIP) 'setuptools<81' wheel && \

@@ -15,17 +15,17 @@ import tempfile
 import time
 from pathlib import Path
 
+import facesr.register  # noqa: F401
+
+import torch
+
+from facesr.datasets.annotation import scan_folder, write_annotation
+from facesr.datasets.sample import make_sample
+from facesr.utils.errors import report_user_errors
+from facesr.utils.images import list_images
+from facesr.utils.memory import peak_memory
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import torch  # noqa: E402
-
-import facesr  # noqa: E402, F401
-from facesr.annotation import scan_folder, write_annotation  # noqa: E402
-from facesr.errors import report_user_errors  # noqa: E402
-from facesr.files import list_images  # noqa: E402
-from facesr.memory import peak_memory  # noqa: E402
-from facesr.sample import make_sample  # noqa: E402
 
 
 def make_folder(source: Path, folder: Path, images: int) -> None:

@@ -10,30 +10,28 @@ import argparse
 import logging
 import os
 import platform
-import sys
 import tempfile
 import time
 from copy import deepcopy
 from pathlib import Path
 
+import facesr.register  # noqa: F401
+
+import cv2
+import numpy as np
+import torch
+
+from facesr.config import PLAN, load_config
+from facesr.datasets.annotation import scan_folder, write_annotation
+from facesr.datasets.batch_stream import BatchStream, to_device
+from facesr.datasets.loader import build_train_loader
+from facesr.datasets.sample import make_sample
+from facesr.degradation.device import BatchDegradation
+from facesr.engine.train import fill_cache
+from facesr.utils.errors import report_user_errors
+from facesr.utils.random import seeded
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-import facesr  # noqa: E402, F401
-from facesr.annotation import scan_folder, write_annotation  # noqa: E402
-from facesr.config import load_config  # noqa: E402
-from facesr.datasets.degrade import PLAN  # noqa: E402
-from facesr.datasets.loader import build_train_loader  # noqa: E402
-from facesr.datasets.stream import BatchStream, to_device  # noqa: E402
-from facesr.degradation.device import BatchDegradation  # noqa: E402
-from facesr.errors import report_user_errors  # noqa: E402
-from facesr.rng import seeded  # noqa: E402
-from facesr.sample import make_sample  # noqa: E402
-from facesr.training import fill_cache  # noqa: E402
 
 COURSE, SECOND_ORDER = 'configs/srresnet_ffhq.py', 'configs/srresnet_ffhq_second_order.py'
 STOCK = "MMEditing's transforms"

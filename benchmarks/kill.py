@@ -19,13 +19,14 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import facesr.register  # noqa: F401
 
-import facesr  # noqa: E402, F401
-from facesr.annotation import scan_folder, write_annotation  # noqa: E402
-from facesr.checkpoint import find_latest, read_checkpoint  # noqa: E402
-from facesr.sample import make_sample  # noqa: E402
+from facesr.checkpoint.io import read_checkpoint
+from facesr.checkpoint.naming import find_latest
+from facesr.datasets.annotation import scan_folder, write_annotation
+from facesr.datasets.sample import make_sample
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # A small net, so that most of the time goes into loading, hooks and checkpoints: what a kill can hurt.
 TINY_NET = ('model.generator.num_blocks=1', 'model.generator.mid_channels=8', 'gt_patch_size=32')

@@ -10,28 +10,26 @@ images that are on the device beforehand. What fails in a row is said below the 
 import argparse
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import facesr.register  # noqa: F401
+
+import torch
+from measuring import default_device, device_name, fastest, saved_bytes, take_turns, without_memory
+
+from facesr.config import batch_size, load_config, train_dataset_cfg
+from facesr.engine.preflight import PLAIN_STEP
+from facesr.inference.network import network
+from facesr.models.build import build_restorer, count_discriminator, count_macs, count_parameters
+from facesr.utils.cli import ArgumentParser, positive_int
+from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.files import as_json, output_file, write_atomic
+from facesr.utils.memory import MIB, peak_memory
+from facesr.utils.precision import amp_dtype
+from facesr.utils.tables import NONE, markdown_table, text_table
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import torch  # noqa: E402
-from measuring import default_device, device_name, fastest, saved_bytes, take_turns, without_memory  # noqa: E402
-
-import facesr  # noqa: E402, F401
-from facesr.checks import PLAIN_STEP, count_discriminator, count_parameters  # noqa: E402
-from facesr.cli import ArgumentParser, positive_int  # noqa: E402
-from facesr.config import batch_size, load_config, train_dataset_cfg  # noqa: E402
-from facesr.contestants import count_macs  # noqa: E402
-from facesr.errors import UserError, report_user_errors  # noqa: E402
-from facesr.files import as_json, output_file, write_atomic  # noqa: E402
-from facesr.inference import network  # noqa: E402
-from facesr.memory import MIB, peak_memory  # noqa: E402
-from facesr.precision import amp_dtype  # noqa: E402
-from facesr.tables import NONE, markdown_table, text_table  # noqa: E402
-from facesr.training import build_restorer  # noqa: E402
 
 REFERENCE = ROOT / 'configs/srresnet_ffhq.py'
 PUBLISHED_GB = 5.3  # what the reference took of a GPU in its published run, at its batch and patch

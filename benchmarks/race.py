@@ -29,28 +29,28 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import NamedTuple
 
+import facesr.register  # noqa: F401
+
+import numpy as np
+import scipy.stats
+import torch
+from matplotlib.figure import Figure
+
+from facesr.analysis.figures.curves import COLOURS, DPI, styles
+from facesr.analysis.figures.save import save_figure
+from facesr.analysis.logs import Run, read_runs
+from facesr.config import config_text, load_config, train_dataset_cfg
+from facesr.datasets.annotation import read_annotation, scan_folder, write_annotation
+from facesr.engine.preflight import check_discriminator, check_schedule
+from facesr.evaluation.metrics import build_metrics
+from facesr.models.build import build_restorer, count_parameters
+from facesr.utils.cli import ArgumentParser, ConfigOptions, positive_int
+from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.files import as_json, write_atomic
+from facesr.utils.precision import AMP_MODES
+from facesr.utils.tables import text_table
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import numpy as np  # noqa: E402
-import scipy.stats  # noqa: E402
-import torch  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-import facesr  # noqa: E402, F401
-from facesr.annotation import read_annotation, scan_folder, write_annotation  # noqa: E402
-from facesr.checks import check_discriminator, check_schedule, count_parameters  # noqa: E402
-from facesr.cli import ArgumentParser, ConfigOptions, positive_int  # noqa: E402
-from facesr.config import config_text, load_config, train_dataset_cfg  # noqa: E402
-from facesr.errors import UserError, report_user_errors  # noqa: E402
-from facesr.figures.curves import COLOURS, DPI, styles  # noqa: E402
-from facesr.figures.save import save_figure  # noqa: E402
-from facesr.files import as_json, write_atomic  # noqa: E402
-from facesr.logs import Run, read_runs  # noqa: E402
-from facesr.metrics import build_metrics  # noqa: E402
-from facesr.precision import AMP_MODES  # noqa: E402
-from facesr.tables import text_table  # noqa: E402
-from facesr.training import build_restorer  # noqa: E402
 
 CONFIDENCE = 0.95
 METRICS = ('PSNR', 'PSNR_ema')

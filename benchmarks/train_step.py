@@ -8,21 +8,20 @@ as a loader would give them. Stock is `BasicRestorer` in `MMDataParallel`, as MM
 """
 import argparse
 import json
-import sys
 from pathlib import Path
 
+import facesr.register  # noqa: F401
+
+import torch
+from measuring import default_device, device_name, fastest, take_turns
+
+from facesr.config import load_config
+from facesr.models.build import build_restorer
+from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.memory import peak_memory
+from facesr.utils.precision import amp_dtype
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import torch  # noqa: E402
-from measuring import default_device, device_name, fastest, take_turns  # noqa: E402
-
-import facesr  # noqa: E402, F401
-from facesr.config import load_config  # noqa: E402
-from facesr.errors import UserError, report_user_errors  # noqa: E402
-from facesr.memory import peak_memory  # noqa: E402
-from facesr.precision import amp_dtype  # noqa: E402
-from facesr.training import build_restorer  # noqa: E402
 
 ROWS = {
     'stock BasicRestorer, fp32': None,

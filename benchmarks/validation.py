@@ -7,28 +7,25 @@ decoding, conversion, PSNR, SSIM, PNG files; ours measures bicubic as well. Each
 """
 import argparse
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import cv2  # noqa: E402
-import torch  # noqa: E402
+import facesr.register  # noqa: F401
 
-from facesr import metrics  # noqa: E402
-from facesr.config import load_config  # noqa: E402
-from facesr.datasets.loader import build_eval_loader  # noqa: E402
-from facesr.evaluation import as_arrays  # noqa: E402
-from facesr.inference import network  # noqa: E402
-from facesr.metrics import build_metrics  # noqa: E402
-from facesr.testing import run_test  # noqa: E402
-from facesr.training import build_restorer  # noqa: E402
+import cv2
+import torch
+from mmedit.core import psnr, ssim
+from mmedit.models.restorers import BasicRestorer
 
-# isort: split
-from mmedit.core import psnr, ssim  # noqa: E402  (after facesr, which bridges it)
-from mmedit.models.restorers import BasicRestorer  # noqa: E402
+from facesr.config import load_config
+from facesr.datasets.loader import build_eval_loader
+from facesr.evaluation import metrics
+from facesr.evaluation.metrics import build_metrics
+from facesr.evaluation.test import run_test
+from facesr.inference.network import as_arrays, network
+from facesr.models.build import build_restorer
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs/srresnet_ffhq.py'
 REPEATS = 5  # of the metrics alone, per round

@@ -12,12 +12,12 @@ CUDA_DEVICES = os.environ.get('CUDA_VISIBLE_DEVICES')
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
-import facesr  # noqa: E402, F401
-from facesr.annotation import scan_folder, write_annotation  # noqa: E402
+import facesr.register  # noqa: E402, F401
+
 from facesr.config import load_config  # noqa: E402
-from facesr.sample import make_sample  # noqa: E402
+from facesr.datasets.annotation import scan_folder, write_annotation  # noqa: E402
+from facesr.datasets.sample import make_sample  # noqa: E402
 
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for pattern in ('configs/*.py', 'configs/sample/*.py') for path in ROOT.glob(pattern))

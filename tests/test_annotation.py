@@ -3,8 +3,8 @@ import pytest
 from mmedit.datasets import build_dataset
 from PIL import Image
 
-from facesr.annotation import ImageInfo, differences, not_rgb, read_annotation, read_info, scan_folder
-from facesr.errors import UserError
+from facesr.datasets.annotation import ImageInfo, differences, not_rgb, read_annotation, read_info, scan_folder
+from facesr.utils.errors import UserError
 
 
 def write_image(path, size=(32, 16), mode='RGB'):

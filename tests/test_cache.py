@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from facesr.annotation import scan_folder, write_annotation
-from facesr.datasets import LoadCachedImage
-from facesr.errors import UserError
-from facesr.training import build_stream, fill_cache, train
+from facesr.datasets.annotation import scan_folder, write_annotation
+from facesr.datasets.cache import LoadCachedImage
+from facesr.engine.train import build_stream, fill_cache, train
+from facesr.utils.errors import UserError
 
 
 @pytest.fixture
@@ -144,7 +144,6 @@ def test_a_reader_sees_what_another_process_adds(folder):
 KILLED = '''
 import sys, time
 sys.path.insert(0, {root!r})
-import facesr
 from facesr.datasets import cache
 cache.CHUNK = 1
 load = cache.LoadCachedImage({cache!r}, key='gt', channel_order='rgb')
@@ -176,7 +175,7 @@ def test_what_cannot_be_written_is_one_line(folder, monkeypatch):
     with pytest.raises(UserError, match='cache_images=DIR'):
         fill(folder)
     (folder.parent / '.cache').unlink()
-    monkeypatch.setattr('facesr.files.SPARE', 2**60)
+    monkeypatch.setattr('facesr.utils.files.SPARE', 2**60)
     with pytest.raises(OSError, match='the disk is full'):
         fill(folder)
 

@@ -5,15 +5,11 @@ from mmcv.runner import load_checkpoint as mmcv_load_checkpoint
 from mmcv.utils import digit_version
 from torch import nn
 
-from facesr import files
-from facesr.checkpoint import (
-    CheckpointError,
-    find_latest,
-    load_weights,
-    point_latest_to,
-    read_checkpoint,
-    save_checkpoint,
-)
+from facesr.checkpoint.io import read_checkpoint, save_checkpoint
+from facesr.checkpoint.naming import find_latest, point_latest_to
+from facesr.checkpoint.weights import load_weights
+from facesr.utils import files
+from facesr.utils.errors import CheckpointError
 
 
 class Surprise:

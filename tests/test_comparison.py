@@ -8,14 +8,15 @@ import pytest
 import torch
 from mmedit.core import psnr, ssim
 
-from facesr.checkpoint import save_checkpoint
-from facesr.comparison import Comparison, Row, compare, paired_difference
+from facesr.analysis.comparison.compare import Comparison, ContestantRow, compare, paired_difference
+from facesr.analysis.comparison.contestants import find_model, parse_entry, with_unique_labels
+from facesr.analysis.comparison.format import as_json, as_markdown, as_text, check_output, write_comparison
+from facesr.checkpoint.io import save_checkpoint
 from facesr.config import load_config
-from facesr.contestants import count_macs, find_model, parse_entry, with_unique_labels
-from facesr.errors import UserError
-from facesr.tables import as_json, as_markdown, as_text, check_output, shortened, write_comparison
-from facesr.testing import load_model, load_split, run_test
-from facesr.training import build_restorer
+from facesr.evaluation.test import load_split, run_test
+from facesr.models.build import build_restorer, count_macs, load_model
+from facesr.utils.errors import UserError
+from facesr.utils.tables import shortened
 
 CONFIG = 'configs/srresnet_ffhq.py'
 SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1, 'ema': 0.9, 'data.workers_per_gpu': 0}
@@ -54,7 +55,7 @@ def work_dir(root, tmp_path_factory):
 @pytest.fixture(scope='module')
 def made_before(work_dir, root, tmp_path_factory):
     """HQ images of the run's moving average, as a folder and a zip."""
-    from facesr.inference import network
+    from facesr.inference.network import network
     folder = tmp_path_factory.mktemp('made')
     cfg = load_config(work_dir / 'srresnet_ffhq.py')
     loader = load_split(cfg, 'val')
@@ -150,8 +151,8 @@ def test_intervals_are_reproducible_and_sometimes_absent():
 
 def row(label, values, **more):
     values = np.array(values, float)
-    return Row(**dict(dict(label=label, source='', psnr=values, ssim=values / 100, difference=None, parameters=None,
-                           macs=None, seconds=None), **more))
+    return ContestantRow(**dict(dict(label=label, source='', psnr=values, ssim=values / 100, difference=None,
+                                     parameters=None, macs=None, seconds=None), **more))
 
 
 def test_most_different_images():

@@ -64,9 +64,9 @@ def test_get_stream_of_this_torch_takes_an_index(monkeypatch):
     assert _functions._get_stream(-1) is None  # torch's answer for the CPU
 
 
-@pytest.mark.parametrize('module', ['facesr', 'mmedit.apis'])
+@pytest.mark.parametrize('module', ['facesr.register', 'mmedit.apis'])
 def test_import_is_silent(module, tmp_path):
-    code = f'import facesr, {module}, torch.utils.cpp_extension'
+    code = f'import facesr.register, {module}, torch.utils.cpp_extension'
     # CUDA_HOME provokes cpp_extension's notice on a machine without a GPU.
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
                           env={'CUDA_HOME': str(tmp_path), 'PYTHONPATH': '.', 'PATH': '/usr/bin:/bin'})

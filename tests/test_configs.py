@@ -4,10 +4,10 @@ import math
 import pytest
 from conftest import CONFIGS
 
-from facesr.checks import check_budget, count_parameters
 from facesr.config import load_config
-from facesr.errors import UserError
-from facesr.training import build_restorer, train
+from facesr.engine.train import train
+from facesr.models.build import build_restorer, check_budget, count_parameters
+from facesr.utils.errors import UserError
 
 PARAMETERS = {
     'configs/srresnet_ffhq.py': 1_812_995,

@@ -74,8 +74,8 @@ def test_other_models_train_resume_and_test_on_cuda(config, cuda_env, tiny_root,
 
 def test_metrics_are_the_same_on_cuda(cuda_env):
     script = """
-import facesr, torch
-from facesr.metrics import METRICS
+import torch
+from facesr.evaluation.metrics import METRICS
 hq, gt = (torch.randint(0, 256, (3, 3, 64, 80), dtype=torch.uint8) for _ in range(2))
 hq[1] = gt[1].clip(0, 250)
 for name in ('PSNR', 'SSIM', 'PSNR_Y', 'SSIM_Y'):

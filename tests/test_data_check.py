@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facesr.annotation import scan_folder, write_annotation
-from facesr.config import load_config, training_recipe
-from facesr.data_check import check_data
-from facesr.lq_set import make_lq_image
+from facesr.config import load_config
+from facesr.datasets.annotation import scan_folder, write_annotation
+from facesr.datasets.checks import check_data
+from facesr.datasets.degrade import training_recipe
+from facesr.datasets.lq_set import make_lq_image
 
 CONFIG = 'configs/srresnet_ffhq.py'
 

@@ -12,14 +12,17 @@ import torch
 from mmedit.datasets.pipelines import Compose
 from scipy.stats import ks_2samp
 
-from facesr.config import load_config, training_recipe
-from facesr.degradation import NoiseRecord, Plan, Recipe, degrade, degrade_by_mmedit
+from facesr.config import load_config
+from facesr.datasets.degrade import training_recipe
+from facesr.degradation.cpu import degrade
 from facesr.degradation.device import OPENCV, TORCHVISION, BatchDegradation
 from facesr.degradation.kernels import NEGLIGIBLE, full_kernel, trimmed
 from facesr.degradation.noise import noise_field
-from facesr.degradation.steps import KINDS, MODES, Blur, Jpeg, Noise, Quantize, Resize
-from facesr.errors import UserError
-from facesr.rng import seeded
+from facesr.degradation.plan import KINDS, MODES, Blur, Jpeg, Noise, Plan, Quantize, Resize
+from facesr.degradation.recipe import Recipe
+from facesr.degradation.reference import NoiseRecord, degrade_by_mmedit
+from facesr.utils.errors import UserError
+from facesr.utils.random import seeded
 
 COURSE, SECOND_ORDER = 'configs/srresnet_ffhq.py', 'configs/srresnet_ffhq_second_order.py'
 # In units of 1/255, for the same draws.

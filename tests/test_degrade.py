@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 import torch
 
-from facesr.checkpoint import read_checkpoint
+from facesr.checkpoint.io import read_checkpoint
 from facesr.config import load_config
-from facesr.datasets import Degrade
-from facesr.datasets.stream import to_device
+from facesr.datasets.batch_stream import to_device
+from facesr.datasets.degrade import Degrade
 from facesr.degradation.device import BatchDegradation
-from facesr.errors import UserError
-from facesr.training import build_stream, train
+from facesr.engine.train import build_stream, train
+from facesr.utils.errors import UserError
 
 SECOND_ORDER = 'configs/srresnet_ffhq_second_order.py'
 TINY_NET = {'model.generator.num_blocks': 1, 'model.generator.mid_channels': 8}

@@ -6,15 +6,14 @@ import subprocess
 import sys
 import time
 
+import kill
 import pytest
 import torch
 from conftest import ROOT
 
-from facesr import distributed
-from facesr.checkpoint import find_latest, read_checkpoint
-
-sys.path.insert(0, str(ROOT / 'benchmarks'))
-import kill  # noqa: E402
+from facesr.checkpoint.io import read_checkpoint
+from facesr.checkpoint.naming import find_latest
+from facesr.utils import dist
 
 NET = ('model.generator.num_blocks=1', 'model.generator.mid_channels=8', 'gt_patch_size=32', 'log_config.interval=1')
 
@@ -22,27 +21,27 @@ NET = ('model.generator.num_blocks=1', 'model.generator.mid_channels=8', 'gt_pat
 PROBE = '''
 import sys
 sys.path[:0] = [{root!r}, {root!r} + '/tools']
-import facesr
 import torch
-from facesr import distributed, evaluation, training
-from facesr.hooks import SREvalHook
+from facesr.engine import train as training
+from facesr.evaluation import evaluator
+from facesr.utils import dist
 seen, runners = [], []
-measure = evaluation.measure
-evaluation.measure = lambda metrics, batch, hq: (seen.extend(batch.lq_paths), measure(metrics, batch, hq))[1]
+measure = evaluator.measure
+evaluator.measure = lambda metrics, batch, hq: (seen.extend(batch.lq_paths), measure(metrics, batch, hq))[1]
 build = training.build_runner
 training.build_runner = lambda *args, **kwargs: runners.append(build(*args, **kwargs)) or runners[-1]
 goodbye = training._say_goodbye
 def at_the_end(runner, cfg):
     net = runner.model.generator
     torch.save(dict(weights=[p.detach() for p in net.parameters()], gradients=[p.grad for p in net.parameters()],
-                    seen=seen), f'{out}/rank{{distributed.rank()}}.pth')
+                    seen=seen), f'{out}/rank{{dist.rank()}}.pth')
     goodbye(runner, cfg)
 training._say_goodbye = at_the_end
-from facesr.models import FaceRestorer
+from facesr.models.restorers.face_restorer import FaceRestorer
 step, steps = FaceRestorer.train_step, []
 def poisoned(self, batch, optimizer):
     steps.append(1)
-    if distributed.rank() == {nan_on_rank} and len(steps) == 2:
+    if dist.rank() == {nan_on_rank} and len(steps) == 2:
         batch['gt'][0, 0, 0, 0] = float('nan')
     return step(self, batch, optimizer)
 FaceRestorer.train_step = poisoned
@@ -169,5 +168,5 @@ def test_launcher_and_torchrun_belong_together(refused, run_tool):
 
 
 def test_alone_it_all_costs_nothing():
-    assert (distributed.rank(), distributed.world_size()) == (0, 1)
-    assert distributed.highest(2) == 2 and distributed.mean([1.0]) == [1.0] and distributed.gather('x') == ['x']
+    assert (dist.rank(), dist.world_size()) == (0, 1)
+    assert dist.highest(2) == 2 and dist.mean([1.0]) == [1.0] and dist.gather('x') == ['x']

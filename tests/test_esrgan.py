@@ -12,17 +12,17 @@ from mmedit.models.builder import build_loss, build_model
 from mmedit.models.losses import PerceptualLoss
 from torchvision.models import vgg
 
-from facesr.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
-from facesr.checks import check_budget, count_discriminator, count_parameters
+from facesr.checkpoint.interpolation import interpolate
+from facesr.checkpoint.io import read_checkpoint, save_checkpoint
+from facesr.checkpoint.weights import load_weights
 from facesr.config import load_config
-from facesr.errors import UserError
-from facesr.export import export_checkpoint
-from facesr.interpolation import interpolate
-from facesr.memory import advice
-from facesr.models import FaceESRGAN
-from facesr.testing import load_model
-from facesr.training import build_restorer, prepare, train
-from facesr.update import PATIENCE, TrainingDiverged
+from facesr.engine.preflight import advice
+from facesr.engine.train import prepare, train
+from facesr.export.exporter import export_checkpoint
+from facesr.models.build import build_restorer, check_budget, count_discriminator, count_parameters, load_model
+from facesr.models.restorers.face_esrgan import FaceESRGAN
+from facesr.models.restorers.optimizer_step import PATIENCE, TrainingDiverged
+from facesr.utils.errors import CheckpointError, UserError
 
 CPU = torch.device('cpu')
 CONFIG, PSNR_CONFIG = 'configs/esrgan_ffhq.py', 'configs/rrdbnet_ffhq.py'
@@ -389,14 +389,14 @@ def test_other_ways_to_train(more, tiny_config, tmp_path):
 PROBE = '''
 import sys
 sys.path[:0] = [{root!r}, {root!r} + '/tools']
-import facesr
 import torch
-from facesr import distributed, training
+from facesr.engine import train as training
+from facesr.utils import dist
 goodbye = training._say_goodbye
 def at_the_end(runner, cfg):
     model = runner.model
     torch.save(dict(weights=[p.detach() for p in model.parameters()],
-                    gradients=[p.grad for p in model.parameters()]), f'{out}/rank{{distributed.rank()}}.pth')
+                    gradients=[p.grad for p in model.parameters()]), f'{out}/rank{{dist.rank()}}.pth')
     goodbye(runner, cfg)
 training._say_goodbye = at_the_end
 import train

@@ -13,12 +13,14 @@ from mmcv.runner import load_checkpoint as mmcv_load_checkpoint
 from mmedit.models.backbones.sr_backbones import MSRResNet
 from mmedit.models.registry import BACKBONES
 
-from facesr.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
+from facesr.checkpoint.io import read_checkpoint, save_checkpoint
+from facesr.checkpoint.weights import load_weights
 from facesr.config import load_config
-from facesr.errors import UserError
-from facesr.export import FORMATS, OPSET, export_checkpoint, load_safetensors, summary
-from facesr.inference import network
-from facesr.training import build_restorer
+from facesr.export.exporter import export_checkpoint, format_export
+from facesr.export.formats import FORMATS, OPSET, load_safetensors
+from facesr.inference.network import network
+from facesr.models.build import build_restorer
+from facesr.utils.errors import CheckpointError, UserError
 
 NETWORKS = {
     'configs/srresnet_ffhq.py': {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1},
@@ -278,8 +280,8 @@ def test_the_summary_is_one_line(checkpoints):
     done = export_checkpoint(config(SRRESNET), checkpoints[SRRESNET], 'onnx')
     size = f'{done.path.stat().st_size / 2**20:.2f} MiB, opset {OPSET}'
     found = f'at most {done.difference:.2g} in ONNX Runtime {onnxruntime.__version__}'
-    assert summary(done) == f'{done.path} ({size}; differs from the checkpoint by {found})'
-    unchecked = summary(done._replace(difference=None, runtime='ONNX Runtime'))
+    assert format_export(done) == f'{done.path} ({size}; differs from the checkpoint by {found})'
+    unchecked = format_export(done._replace(difference=None, runtime='ONNX Runtime'))
     assert unchecked == f'{done.path} ({size}; not compared with the checkpoint: pip install onnxruntime)'
 
 

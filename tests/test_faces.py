@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from facesr import faces
-from facesr.errors import UserError
-from facesr.faces import TEMPLATE, build_face_finder, crop_face
-from facesr.photos import is_ours
-from facesr.restoration import LQ_FACE, Job, restore_photos
+from facesr.inference import faces
+from facesr.inference.faces import TEMPLATE, build_face_finder, crop_face
+from facesr.inference.photos import was_written_by_restore
+from facesr.inference.restore import LQ_FACE, Job, restore_photos
+from facesr.utils.errors import UserError
 
 
 @pytest.fixture
@@ -94,7 +94,8 @@ def test_each_face_is_restored_to_its_own_file(face, tmp_path):
     assert outcome.written == 3 and outcome.failures == [f'{tmp_path}/none.png: no face was found in it']
     written = {path.name: Image.open(path) for path in (tmp_path / 'out').iterdir()}
     assert sorted(written) == ['grey_face0.png', 'two_face0.png', 'two_face1.png']
-    assert all(is_ours(tmp_path / 'out' / name) and image.size == (512, 512) for name, image in written.items())
+    assert all(was_written_by_restore(tmp_path / 'out' / name) and image.size == (512, 512)
+               for name, image in written.items())
     assert written['grey_face0.png'].mode == 'L'
     for i in (0, 1):
         assert difference(np.asarray(written[f'two_face{i}.png']), fourfold(crop_face(both, find(both)[i], 128))) == 0

@@ -6,9 +6,8 @@ import pytest
 from PIL import Image
 from test_logs import train, val, write_log
 
-from facesr.figures import curve_figures, plot_curves
-from facesr.figures.curves import COLOURS, moving_average
-from facesr.logs import read_runs
+from facesr.analysis.figures.curves import COLOURS, curve_figures, moving_average, plot_curves
+from facesr.analysis.logs import read_runs
 
 
 def write_run(folder, end, step=100, **metrics):

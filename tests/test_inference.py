@@ -3,8 +3,8 @@ import pytest
 import torch
 from mmcv.parallel import MMDataParallel
 
-from facesr.inference import geometric_self_ensemble, network
-from facesr.training import build_restorer
+from facesr.inference.network import geometric_self_ensemble, network
+from facesr.models.build import build_restorer
 
 SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1}
 

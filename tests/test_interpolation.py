@@ -3,10 +3,10 @@ import argparse
 import pytest
 import torch
 
-from facesr.checkpoint import CheckpointError, read_checkpoint
-from facesr.errors import UserError
-from facesr.files import file_sha256
-from facesr.interpolation import interpolate
+from facesr.checkpoint.interpolation import interpolate
+from facesr.checkpoint.io import read_checkpoint
+from facesr.utils.errors import CheckpointError, UserError
+from facesr.utils.files import file_sha256
 
 
 def checkpoint(path, ema=False, shape=(2, 3), **meta):

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from facesr.errors import UserError
-from facesr.logs import read_runs
+from facesr.analysis.logs import read_runs
+from facesr.utils.errors import UserError
 
 
 def write_log(path, *records):

@@ -2,9 +2,9 @@ import pytest
 import torch
 from mmedit.models.builder import build_loss
 
-from facesr.errors import UserError
-from facesr.metrics import psnr
-from facesr.training import prepare, train
+from facesr.engine.train import prepare, train
+from facesr.evaluation.metrics import psnr
+from facesr.utils.errors import UserError
 
 SUM = dict(type='SumLoss', losses=[dict(type='L1Loss'), dict(type='FrequencyL1Loss', loss_weight=0.1)])
 LOSSES = [dict(type='L1Loss'), dict(type='CharbonnierLoss', eps=1e-6), dict(type='MSELoss'), dict(type='PSNRLoss'),

@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from facesr.config import load_config, training_recipe
-from facesr.degradation import Recipe, degrade
-from facesr.errors import UserError
-from facesr.lq_set import MANIFEST, make_lq_set
+from facesr.config import load_config
+from facesr.datasets.degrade import training_recipe
+from facesr.datasets.lq_set import MANIFEST, make_lq_set
+from facesr.degradation.cpu import degrade
+from facesr.degradation.recipe import Recipe
+from facesr.utils.errors import UserError
 
 CONFIG = 'configs/srresnet_ffhq.py'
 
@@ -53,7 +55,7 @@ def test_the_tool_makes_a_set_that_validates(gt, run_tool, tmp_path):
 
 def test_the_manifest_says_what_was_done(gt, recipe, tmp_path):
     """Its numbers, given to the degradation, make the image again."""
-    from facesr.degradation import steps
+    from facesr.degradation import plan as steps
     make_lq_set(gt, tmp_path / 'LQ', recipe, 4)
     for line in manifest(tmp_path / 'LQ')[1:]:
         plan = [getattr(steps, step.pop('type'))(**step) for step in line['steps']]

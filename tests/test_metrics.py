@@ -7,12 +7,11 @@ import torch
 from mmedit.core import psnr as mmedit_psnr
 from mmedit.core import ssim as mmedit_ssim
 
-from facesr import metrics as ours
-from facesr.checks import check_metrics
 from facesr.datasets.loader import build_eval_loader
-from facesr.errors import UserError
-from facesr.hooks import SREvalHook
-from facesr.metrics import METRICS, build_metrics
+from facesr.engine.hooks.eval_hook import SREvalHook
+from facesr.evaluation import metrics as ours
+from facesr.evaluation.metrics import METRICS, build_metrics, check_metrics
+from facesr.utils.errors import UserError
 
 DB, SIMILARITY = 1e-4, 1e-5  # what ours may differ by
 

@@ -3,18 +3,16 @@ import argparse
 import json
 import sys
 
+import measuring
+import models
 import pytest
 import torch
 from conftest import CONFIGS, ROOT
 from mmedit.models import build_backbone
 from torch import nn
 
-sys.path.insert(0, str(ROOT / 'benchmarks'))
-import measuring  # noqa: E402
-import models  # noqa: E402
-
-from facesr.config import load_config  # noqa: E402
-from facesr.training import build_restorer  # noqa: E402
+from facesr.config import load_config
+from facesr.models.build import build_restorer
 
 SMALL = 'generator=dict(mid_channels=8, num_blocks=1)'
 

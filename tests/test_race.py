@@ -8,16 +8,13 @@ import sys
 import time
 
 import pytest
+import race
 import scipy.stats
 import torch
-from conftest import ROOT
 
-sys.path.insert(0, str(ROOT / 'benchmarks'))
-import race  # noqa: E402
-
-from facesr.config import load_config  # noqa: E402
-from facesr.errors import UserError  # noqa: E402
-from facesr.training import build_stream  # noqa: E402
+from facesr.config import load_config
+from facesr.engine.train import build_stream
+from facesr.utils.errors import UserError
 
 TINY = 'configs/srresnet_ffhq.py model.generator.num_blocks=1 model.generator.mid_channels=8'
 ENTRIES = (f'l1={TINY} ema=0.5', f'psnr={TINY} model.pixel_loss.type=PSNRLoss')

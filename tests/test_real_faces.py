@@ -5,8 +5,8 @@ import cv2
 import pytest
 from mmedit.core import psnr
 
-from facesr.annotation import scan_folder
-from facesr.evaluation import bicubic
+from facesr.datasets.annotation import scan_folder
+from facesr.evaluation.evaluator import bicubic
 
 PUBLISHED_BICUBIC = 27.428  # dB, mean RGB PSNR of the 12 pairs
 

@@ -15,19 +15,21 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.pointer_input import PointerInput
 
+from facesr.analysis.logs import Run, read_runs
+from facesr.analysis.report.measure import Comparison, ImageRow, Measured, measure_run
+from facesr.analysis.report.page import render
+from facesr.analysis.report.provenance import training_time
+from facesr.analysis.report.settings import as_call
+from facesr.analysis.work_dir import Sources, find_sources
 from facesr.config import load_config
-from facesr.errors import UserError
-from facesr.evaluation import bicubic, evaluate
-from facesr.inference import network
-from facesr.logs import Run, read_runs
-from facesr.metrics import build_metrics
-from facesr.report import Comparison, ImageRow, Measured, measure_run, render
-from facesr.report.provenance import training_time
-from facesr.report.settings import as_call
-from facesr.sources import Sources, find_sources
-from facesr.submission import encode_png
-from facesr.testing import load_model, load_split
-from facesr.training import train
+from facesr.engine.train import train
+from facesr.evaluation.evaluator import bicubic, evaluate
+from facesr.evaluation.metrics import build_metrics
+from facesr.evaluation.test import load_split
+from facesr.inference.network import network
+from facesr.models.build import load_model
+from facesr.utils.errors import UserError
+from facesr.utils.images import encode_png
 
 CONFIG = 'configs/srresnet_ffhq.py'
 DATE = '2026-01-01 00:00 UTC'

@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from facesr.checkpoint import save_checkpoint
+from facesr.checkpoint.io import save_checkpoint
 from facesr.config import load_config
-from facesr.errors import UserError
-from facesr.evaluation import restore
-from facesr.inference import network
-from facesr.photos import SOFTWARE, as_output, is_ours, read_photo, write_photo
-from facesr.restoration import Job, Restorer, find_images, plan, restore_photos
-from facesr.testing import load_model, load_split
-from facesr.training import build_restorer
+from facesr.evaluation.evaluator import restore
+from facesr.evaluation.test import load_split
+from facesr.inference.network import network
+from facesr.inference.photos import SOFTWARE, as_output, read_photo, was_written_by_restore, write_photo
+from facesr.inference.restore import Job, Restorer, find_images, plan, restore_photos
+from facesr.models.build import build_restorer, load_model
+from facesr.utils.errors import UserError
 
 CONFIG = 'configs/srresnet_ffhq.py'
 SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1}
@@ -188,9 +188,10 @@ def test_our_own_outputs_are_known_again_even_when_they_are_large(tmp_path, monk
     write_photo(tmp_path / 'ours.png', Image.fromarray(RGB))
     theirs = saved(tmp_path, RGB, 'theirs.png')
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
-    assert is_ours(tmp_path / 'ours.png') and not is_ours(theirs) and not is_ours(tmp_path)
+    assert was_written_by_restore(tmp_path / 'ours.png')
+    assert not was_written_by_restore(theirs) and not was_written_by_restore(tmp_path)
     (tmp_path / 'text.png').write_text(SOFTWARE)
-    assert not is_ours(tmp_path / 'text.png')
+    assert not was_written_by_restore(tmp_path / 'text.png')
 
 
 def test_what_a_kill_left_of_an_output_is_removed(tmp_path):

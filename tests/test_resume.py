@@ -5,23 +5,20 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
+import kill
 import pytest
 import torch
-from conftest import ROOT
 
-sys.path.insert(0, str(ROOT / 'benchmarks'))
-import kill  # noqa: E402
-
-from facesr.checkpoint import find_latest, read_checkpoint  # noqa: E402
-from facesr.datasets.stream import BatchStream  # noqa: E402
-from facesr.errors import UserError  # noqa: E402
-from facesr.evaluation import ImageResult  # noqa: E402
-from facesr.stopping import EXIT_STOPPED, Stopped, StopSignals  # noqa: E402
-from facesr.training import train  # noqa: E402
-from facesr.update import TrainingDiverged  # noqa: E402
+from facesr.checkpoint.io import read_checkpoint
+from facesr.checkpoint.naming import find_latest
+from facesr.datasets.batch_stream import BatchStream
+from facesr.engine.train import train
+from facesr.evaluation.evaluator import ImageResult
+from facesr.models.restorers.optimizer_step import TrainingDiverged
+from facesr.utils.errors import UserError
+from facesr.utils.signals import EXIT_STOPPED, Stopped, StopSignals
 
 TINY_NET = dict(option.split('=') for option in kill.TINY_NET[:2])
 TINY_NET = {key: int(value) for key, value in TINY_NET.items()}
@@ -110,7 +107,7 @@ def test_a_signal_during_validation_does_not_wait_for_it(tiny_config, tmp_path, 
             os.kill(os.getpid(), signal.SIGTERM)
         return [ImageResult('x', dict(PSNR=20.0, SSIM=0.5))]
 
-    monkeypatch.setattr('facesr.evaluation.measure', stop_after_the_first)
+    monkeypatch.setattr('facesr.evaluation.evaluator.measure', stop_after_the_first)
     how = dict(TINY_NET, **{'evaluation.interval': 2})
     with pytest.raises(Stopped, match='stopped after iteration 2 of 4'):
         train(tiny_config(total_iters=4, **how), 'run')
@@ -141,7 +138,7 @@ def test_a_full_disk_stops_nothing_and_replaces_nothing(tiny_config, tmp_path, c
     work, full = tmp_path / 'work', []
     usage = type('Usage', (), {'free': 10})
     real = shutil.disk_usage
-    monkeypatch.setattr('facesr.files.shutil.disk_usage', lambda path: usage if full else real(path))
+    monkeypatch.setattr('facesr.utils.files.shutil.disk_usage', lambda path: usage if full else real(path))
     how = dict(TINY_NET, **{'checkpoint_config.interval': 1, 'checkpoint_config.max_keep_ckpts': 1})
     train(tiny_config(total_iters=2, **how), 'run')
     before = {path.name: path.read_bytes() for path in work.glob('*.pth')}
@@ -195,9 +192,9 @@ def test_resuming_an_older_checkpoint_leaves_no_newer_one_behind(tiny_config, tm
 
 
 def test_a_signal_in_the_last_validation_does_not_lose_it(tiny_config, tmp_path, monkeypatch):
-    from facesr import evaluation
+    from facesr.evaluation import evaluator as evaluation
     measure, signals = evaluation.measure, [signal.SIGTERM]
-    monkeypatch.setattr('facesr.evaluation.measure', lambda *args: (
+    monkeypatch.setattr('facesr.evaluation.evaluator.measure', lambda *args: (
         signals and os.kill(os.getpid(), signals.pop()), measure(*args))[1])
     with pytest.raises(Stopped, match='after iteration 2 of 2; iteration 2 is saved'):
         train(tiny_config(**TINY_NET, **{'evaluation.interval': 2}), 'run')
@@ -215,7 +212,7 @@ def test_a_validation_that_fails_loses_nothing(error, message, tiny_config, tmp_
     def fail(*_):
         raise error
 
-    monkeypatch.setattr('facesr.evaluation.measure', fail)
+    monkeypatch.setattr('facesr.evaluation.evaluator.measure', fail)
     with pytest.raises(UserError, match=f'{message}.*iteration 1 is saved'):
         train(tiny_config(**TINY_NET, **{'checkpoint_config.interval': 100}), 'run')
     monkeypatch.undo()

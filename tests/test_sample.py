@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from facesr.annotation import scan_folder
-from facesr.errors import UserError
-from facesr.sample import make_sample
+from facesr.datasets.annotation import scan_folder
+from facesr.datasets.sample import make_sample
+from facesr.utils.errors import UserError
 
 
 def contents(root):

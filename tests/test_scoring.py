@@ -14,11 +14,11 @@ import pytest
 from mmedit.core import psnr
 from PIL import Image
 
-from facesr.errors import UserError
-from facesr.evaluation import bicubic
-from facesr.predictions import PredictionError, open_predictions
-from facesr.scoring import check_names, gt_paths, score, summary, verify_zip, write_score
-from facesr.submission import hq_names
+from facesr.evaluation.evaluator import bicubic
+from facesr.submission.archive import hq_names
+from facesr.submission.predictions import PredictionError, open_predictions
+from facesr.submission.scoring import check_names, format_score, gt_paths, score, verify_zip, write_score
+from facesr.utils.errors import UserError
 
 NAMES = ['00000.png', '00001.png', '00002.png']
 
@@ -94,7 +94,7 @@ def test_score_of_bicubic_faces(sample_root, tmp_path):
     for path in sorted((sample_root / 'val/LQ').iterdir()):
         cv2.imwrite(str(tmp_path / f'{path.stem}.png'), bicubic(cv2.imread(str(path))))
     paths = gt_paths(sample_root / 'val/GT')
-    text = summary(score(tmp_path, dict(zip(hq_names(paths), paths, strict=True))))
+    text = format_score(score(tmp_path, dict(zip(hq_names(paths), paths, strict=True))))
     expected = [reference(tmp_path / path.name, path) for path in paths]
     assert f'PSNR: {np.mean(expected):.10f} dB' in text
     assert f'worst: {paths[int(np.argmin(expected))].name} {min(expected):.4f}' in text
@@ -106,14 +106,14 @@ def test_equal_images_are_infinite_and_said_so(gt, predictions, tmp_path):
     result = score(predictions, gt)
     assert result.psnr == math.inf and result.images[1] == (NAMES[1], 0, math.inf)
     rest = (result.images[0].psnr + result.images[2].psnr) / 2
-    assert 'PSNR: inf dB' in summary(result) and f'PSNR of the others: {rest:.10f} dB' in summary(result)
-    assert f'equal to GT, so that the mean is infinite: {NAMES[1]}' in summary(result)
+    assert 'PSNR: inf dB' in format_score(result) and f'PSNR of the others: {rest:.10f} dB' in format_score(result)
+    assert f'equal to GT, so that the mean is infinite: {NAMES[1]}' in format_score(result)
     write_score(tmp_path / 'score.json', result, gt='GT')
     content = json.loads((tmp_path / 'score.json').read_text(), parse_constant=pytest.fail)
     assert content['gt'] == 'GT' and content['mean'] == {'PSNR': None}
     assert content['images'][1] == dict(name=NAMES[1], MSE=0, PSNR=None)
     assert content['images'][0]['PSNR'] == result.images[0].psnr
-    assert 'all 3 images' in summary(score(gt[NAMES[0]].parent, gt))
+    assert 'all 3 images' in format_score(score(gt[NAMES[0]].parent, gt))
 
 
 def test_everything_wrong_in_a_folder_is_named(gt, predictions):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facesr.config import load_config, require_recipe
-from facesr.degradation import Recipe
+from facesr.config import load_config
+from facesr.datasets.degrade import require_recipe
 from facesr.degradation.compare import compare
-from facesr.degradation.steps import Quantize
+from facesr.degradation.plan import Quantize
+from facesr.degradation.recipe import Recipe
 
 CONFIG, SECOND_ORDER = 'configs/srresnet_ffhq.py', 'configs/srresnet_ffhq_second_order.py'
 

@@ -7,14 +7,14 @@ from mmedit.core import psnr
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from facesr.checkpoint import save_checkpoint
+from facesr.analysis.examples import Row, best_median_worst, named
+from facesr.analysis.figures.results import CAPTION, GAP, HEADER, find_detail, plot_comparison
+from facesr.checkpoint.io import save_checkpoint
 from facesr.config import load_config
-from facesr.errors import UserError
-from facesr.evaluation import Restored, bicubic
-from facesr.figures.comparison import CAPTION, GAP, HEADER, find_detail, plot_comparison
-from facesr.figures.rows import Row, best_median_worst, named
-from facesr.testing import load_split
-from facesr.training import build_restorer
+from facesr.evaluation.evaluator import Restored, bicubic
+from facesr.evaluation.test import load_split
+from facesr.models.build import build_restorer
+from facesr.utils.errors import UserError
 
 CONFIG = 'configs/srresnet_ffhq.py'
 SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1}

@@ -9,14 +9,16 @@ import torch
 from mmcv import ConfigDict
 from mmedit.models.builder import build_backbone
 
-from facesr.checkpoint import CheckpointError, load_weights, read_checkpoint, save_checkpoint
-from facesr.checks import count_parameters
+from facesr.checkpoint.io import read_checkpoint, save_checkpoint
+from facesr.checkpoint.weights import load_weights
 from facesr.config import load_config
-from facesr.dry_run import dry_run
-from facesr.errors import UserError
-from facesr.export import FORMATS, export_checkpoint, load_safetensors
-from facesr.models.spandrel_net import SpandrelNet, architectures
-from facesr.training import build_restorer, train
+from facesr.engine.dry_run import dry_run
+from facesr.engine.train import train
+from facesr.export.exporter import export_checkpoint
+from facesr.export.formats import FORMATS, load_safetensors
+from facesr.models.backbones.spandrel_net import SpandrelNet, architectures
+from facesr.models.build import build_restorer, count_parameters
+from facesr.utils.errors import CheckpointError, UserError
 
 SMALL = {
     'configs/plksr_ffhq.py': {'model.generator.dim': 8, 'model.generator.n_blocks': 1,

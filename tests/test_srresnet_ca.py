@@ -3,8 +3,9 @@ import torch
 from mmedit.models.builder import build_backbone
 
 from facesr.config import load_config
-from facesr.errors import UserError
-from facesr.training import build_restorer, prepare
+from facesr.engine.train import prepare
+from facesr.models.build import build_restorer
+from facesr.utils.errors import UserError
 
 SIZE = dict(in_channels=3, out_channels=3, mid_channels=8, num_blocks=2, upscale_factor=4)
 

@@ -11,16 +11,17 @@ from mmcv.parallel import MMDataParallel
 from mmedit.apis import single_gpu_test
 from mmedit.core import psnr
 
-from facesr import submission
-from facesr.checkpoint import save_checkpoint
+from facesr.checkpoint.io import save_checkpoint
 from facesr.datasets.loader import build_eval_loader
-from facesr.errors import UserError
-from facesr.evaluation import ImageResult, bicubic, evaluate_loader, restore
-from facesr.inference import network
-from facesr.metrics import build_metrics
-from facesr.submission import encode_png, hq_names, submission_zip
-from facesr.testing import Report, load_split, run_test, write_metrics
-from facesr.training import build_restorer
+from facesr.evaluation.evaluator import ImageResult, bicubic, evaluate_loader, restore
+from facesr.evaluation.metrics import build_metrics
+from facesr.evaluation.test import SplitReport, load_split, run_test, write_metrics
+from facesr.inference.network import network
+from facesr.models.build import build_restorer
+from facesr.submission.archive import hq_names, submission_zip
+from facesr.utils import images
+from facesr.utils.errors import UserError
+from facesr.utils.images import encode_png
 
 CONFIG = 'configs/srresnet_ffhq.py'
 
@@ -171,7 +172,7 @@ def test_a_network_of_another_scale_is_told(tiny_config):
 
 
 def test_infinite_psnr_is_valid_json(tmp_path):
-    report = Report(1, {}, [ImageResult('a.png', dict(PSNR=float('inf')))], dict(PSNR=float('inf')), 30.)
+    report = SplitReport(1, {}, [ImageResult('a.png', dict(PSNR=float('inf')))], dict(PSNR=float('inf')), 30.)
     (tmp_path / 'a.pth').write_bytes(b'')
     write_metrics(tmp_path / 'm.json', report, tmp_path / 'a.pth')
     assert json.loads((tmp_path / 'm.json').read_text(), parse_constant=pytest.fail)['mean'] == dict(PSNR=None)
@@ -217,13 +218,13 @@ def test_the_same_images_are_the_same_zip(tiny_config, tmp_path):
 
 
 def test_images_are_zipped_in_order_however_long_they_take(tiny_config, tmp_path, monkeypatch):
-    encode, waits = submission.encode_png, iter([0.1, 0])
+    encode, waits = images.encode_png, iter([0.1, 0])
 
     def slow(image):
         time.sleep(next(waits))
         return encode(image)
 
-    monkeypatch.setattr(submission, 'encode_png', slow)
+    monkeypatch.setattr(images, 'encode_png', slow)
     cfg = tiny_config(**SMALL)
     run_test(network(build_restorer(cfg)), load_split(cfg, 'test'), zip_file=tmp_path / 'a.zip')
     with zipfile.ZipFile(tmp_path / 'a.zip') as archive:

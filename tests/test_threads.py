@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from facesr.threads import Background, one_thread
+from facesr.utils.threads import Background, one_thread
 
 
 def test_results_come_in_order_and_few_wait():

@@ -9,11 +9,11 @@ import pytest
 import torch
 from mmedit.utils import get_root_logger
 
-from facesr.checkpoint import CheckpointError, read_checkpoint
+from facesr.checkpoint.io import read_checkpoint
 from facesr.config import load_config
-from facesr.datasets import EndlessSampler
-from facesr.errors import UserError
-from facesr.training import RESUME_LATEST, build_runner, build_stream, prepare, train
+from facesr.datasets.sampler import EndlessSampler
+from facesr.engine.train import RESUME_LATEST, build_runner, build_stream, prepare, train
+from facesr.utils.errors import CheckpointError, UserError
 
 
 def log_records(work_dir):

@@ -5,13 +5,14 @@ import pytest
 import torch
 from mmedit.core import build_optimizers
 
-from facesr import precision, update
-from facesr.checks import check_choices
-from facesr.errors import UserError
-from facesr.models import FaceRestorer
-from facesr.precision import amp_dtype
-from facesr.training import build_restorer
-from facesr.update import PATIENCE, TrainingDiverged
+from facesr.engine.preflight import check_choices
+from facesr.models.build import build_restorer
+from facesr.models.restorers import optimizer_step
+from facesr.models.restorers.face_restorer import FaceRestorer
+from facesr.models.restorers.optimizer_step import PATIENCE, TrainingDiverged
+from facesr.utils import precision
+from facesr.utils.errors import UserError
+from facesr.utils.precision import amp_dtype
 
 CPU = torch.device('cpu')
 SMALL = {'model.generator.num_blocks': 2, 'model.generator.mid_channels': 16, 'optimizers.generator.type': 'SGD',
@@ -168,8 +169,8 @@ def test_ema_follows_its_formula(tiny_config):
 
 
 def test_the_flag_is_true_for_finite_values():
-    assert update._FlagOnItsWay(torch.tensor(1.0).isfinite()).read()
-    assert not update._FlagOnItsWay(torch.tensor(torch.nan).isfinite()).read()
+    assert optimizer_step._FlagOnItsWay(torch.tensor(1.0).isfinite()).read()
+    assert not optimizer_step._FlagOnItsWay(torch.tensor(torch.nan).isfinite()).read()
 
 
 @pytest.mark.parametrize('options, message', [

@@ -14,12 +14,13 @@ import torch
 from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from facesr import memory
 from facesr.config import load_config
-from facesr.errors import UserError
-from facesr.hooks import SRTextLoggerHook
-from facesr.log_buffer import LazyLogBuffer
-from facesr.training import train
+from facesr.engine.hooks.text_logger import SRTextLoggerHook
+from facesr.engine.log_buffer import LazyLogBuffer
+from facesr.engine.preflight import advice
+from facesr.engine.train import train
+from facesr.utils import memory
+from facesr.utils.errors import UserError
 
 NET = {'model.generator.num_blocks': 1, 'model.generator.mid_channels': 8}
 
@@ -36,7 +37,7 @@ def test_lines_tell_what_one_asks(tiny_config, tmp_path):
 
 
 def test_waiting_for_data_is_said_with_a_remedy(tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr('facesr.hooks.text.most_workers', lambda: 8)
+    monkeypatch.setattr('facesr.datasets.loader.most_workers', lambda: 8)
     train(tiny_config(**NET, total_iters=6, **{'log_config.interval': 2}), 'run', validate=False)
     log = next((tmp_path / 'work').glob('*.log')).read_text()
     assert log.count('the device waits for data ') == 1  # once, not at every window
@@ -44,8 +45,8 @@ def test_waiting_for_data_is_said_with_a_remedy(tiny_config, tmp_path, monkeypat
 
 
 def test_validation_is_not_part_of_an_iterations_time(tiny_config, tmp_path, monkeypatch):
-    from facesr.evaluation import evaluate_loader
-    monkeypatch.setattr('facesr.hooks.evaluation.evaluate_loader',
+    from facesr.evaluation.evaluator import evaluate_loader
+    monkeypatch.setattr('facesr.evaluation.evaluator.evaluate_loader',
                         lambda *args, **kwargs: (time.sleep(1.5), evaluate_loader(*args, **kwargs))[1])
     train(tiny_config(**NET, total_iters=3), 'run')
     times = [record['time'] for line in next((tmp_path / 'work').glob('*.json')).read_text().splitlines()
@@ -148,7 +149,7 @@ def test_out_of_memory_becomes_advice(tiny_config, tmp_path, monkeypatch):
     def no_room(*_, **__):
         raise torch.cuda.OutOfMemoryError('CUDA out of memory.')
 
-    monkeypatch.setattr('facesr.models.restorer.FaceRestorer.forward_train', no_room)
+    monkeypatch.setattr('facesr.models.restorers.face_restorer.FaceRestorer.forward_train', no_room)
     with pytest.raises(memory.OutOfMemory, match='out of memory on cpu in iteration 1; use --cfg-options with one of: '
                        'accumulation_steps=2 .*, gt_patch_size=128, data.train_dataloader.samples_per_gpu=4; nothing'):
         train(tiny_config(gt_patch_size=256, **{'data.train_dataloader.samples_per_gpu': 8}), 'run', validate=False)
@@ -157,7 +158,7 @@ def test_out_of_memory_becomes_advice(tiny_config, tmp_path, monkeypatch):
 def test_advice_follows_the_config():
     cfg = load_config('configs/srresnet_ffhq.py', {
         'accumulation_steps': 8, 'amp': 'bf16', 'gt_patch_size': 64, 'data.train_dataloader.samples_per_gpu': 8})
-    tip = memory.advice(cfg, torch.device('cuda'))
+    tip = advice(cfg, torch.device('cuda'))
     assert tip == 'use --cfg-options with one of: data.train_dataloader.samples_per_gpu=4'
 
 

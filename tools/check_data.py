@@ -2,10 +2,10 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, add_config_arguments, positive_int
 from facesr.config import load_config
-from facesr.data_check import check_data
-from facesr.errors import UserError, report_user_errors
+from facesr.datasets.checks import check_data
+from facesr.utils.cli import ArgumentParser, add_config_arguments, positive_int
+from facesr.utils.errors import UserError, report_user_errors
 
 
 def parse_args():

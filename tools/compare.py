@@ -16,13 +16,13 @@ import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, ConfigOptions, natural_int
-from facesr.comparison import compare
+from facesr.analysis.comparison.compare import compare
+from facesr.analysis.comparison.contestants import parse_entry
+from facesr.analysis.comparison.format import as_text, check_output, write_comparison
 from facesr.config import load_config
-from facesr.contestants import parse_entry
-from facesr.errors import UserError, report_user_errors
-from facesr.tables import as_text, check_output, write_comparison
-from facesr.testing import SPLITS
+from facesr.evaluation.test import SPLITS
+from facesr.utils.cli import ArgumentParser, ConfigOptions, natural_int
+from facesr.utils.errors import UserError, report_user_errors
 
 
 def parse_args():

@@ -7,10 +7,11 @@ import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, add_config_arguments
 from facesr.config import load_config
-from facesr.errors import report_user_errors
-from facesr.export import FORMATS, OPSET, export_checkpoint, summary
+from facesr.export.exporter import export_checkpoint, format_export
+from facesr.export.formats import FORMATS, OPSET
+from facesr.utils.cli import ArgumentParser, add_config_arguments
+from facesr.utils.errors import report_user_errors
 
 HELP = f'''onnx: opset {OPSET}, one file; safetensors: the generator's weights under its own names, for
 spandrel too; torchscript: .pt, for torch.jit.load; pth: a checkpoint without optimizer and random states, always
@@ -40,7 +41,7 @@ def main():
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     done = export_checkpoint(cfg, args.checkpoint, args.format or 'pth', args.ema, args.publish, args.out)
-    print(f'written: {summary(done)}')
+    print(f'written: {format_export(done)}')
 
 
 if __name__ == '__main__':

@@ -6,9 +6,9 @@ import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser
-from facesr.errors import report_user_errors
-from facesr.interpolation import interpolate
+from facesr.checkpoint.interpolation import interpolate
+from facesr.utils.cli import ArgumentParser
+from facesr.utils.errors import report_user_errors
 
 
 def share(text: str) -> float:

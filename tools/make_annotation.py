@@ -2,9 +2,9 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.annotation import differences, not_rgb, read_annotation, scan_folder, write_annotation
-from facesr.cli import ArgumentParser, positive_int
-from facesr.errors import UserError, report_user_errors
+from facesr.datasets.annotation import differences, not_rgb, read_annotation, scan_folder, write_annotation
+from facesr.utils.cli import ArgumentParser, positive_int
+from facesr.utils.errors import UserError, report_user_errors
 
 
 def parse_args():

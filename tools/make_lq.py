@@ -2,10 +2,11 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, ConfigOptions, natural_int
-from facesr.config import load_config, require_recipe, train_dataset_cfg
-from facesr.errors import report_user_errors
-from facesr.lq_set import MANIFEST, make_lq_set
+from facesr.config import load_config, train_dataset_cfg
+from facesr.datasets.degrade import require_recipe
+from facesr.datasets.lq_set import MANIFEST, make_lq_set
+from facesr.utils.cli import ArgumentParser, ConfigOptions, natural_int
+from facesr.utils.errors import report_user_errors
 
 
 def parse_args():

@@ -2,9 +2,9 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser
-from facesr.errors import report_user_errors
-from facesr.sample import make_sample
+from facesr.datasets.sample import make_sample
+from facesr.utils.cli import ArgumentParser
+from facesr.utils.errors import report_user_errors
 
 
 def parse_args():

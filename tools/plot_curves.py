@@ -3,10 +3,10 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, natural_int
-from facesr.errors import UserError, report_user_errors
-from facesr.figures import plot_curves
-from facesr.logs import read_runs
+from facesr.analysis.figures.curves import plot_curves
+from facesr.analysis.logs import read_runs
+from facesr.utils.cli import ArgumentParser, natural_int
+from facesr.utils.errors import UserError, report_user_errors
 
 
 def parse_args():

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, ConfigOptions
-from facesr.errors import report_user_errors
-from facesr.files import output_file, write_atomic
-from facesr.logs import LOG_SUFFIX, read_runs
-from facesr.report import measure_run, render
-from facesr.sources import find_sources
+from facesr.analysis.logs import LOG_SUFFIX, read_runs
+from facesr.analysis.report.measure import measure_run
+from facesr.analysis.report.page import render
+from facesr.analysis.work_dir import find_sources
+from facesr.utils.cli import ArgumentParser, ConfigOptions
+from facesr.utils.errors import report_user_errors
+from facesr.utils.files import output_file, write_atomic
 
 
 def parse_args():

@@ -3,13 +3,13 @@ import sys
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, ConfigOptions, add_inference_arguments, natural_int
 from facesr.config import load_config
-from facesr.errors import UserError, report_user_errors
-from facesr.faces import build_face_finder
-from facesr.inference import network
-from facesr.restoration import TILE, Restorer, find_images, plan, restore_photos
-from facesr.testing import load_model
+from facesr.inference.faces import build_face_finder
+from facesr.inference.network import network
+from facesr.inference.restore import TILE, Restorer, find_images, plan, restore_photos
+from facesr.models.build import load_model
+from facesr.utils.cli import ArgumentParser, ConfigOptions, add_inference_arguments, natural_int
+from facesr.utils.errors import UserError, report_user_errors
 
 
 def parse_args():

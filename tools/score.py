@@ -2,12 +2,12 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser
-from facesr.errors import UserError, report_user_errors
-from facesr.files import output_file
-from facesr.predictions import PredictionError
-from facesr.scoring import gt_paths, score, summary, write_score
-from facesr.submission import hq_names
+from facesr.submission.archive import hq_names
+from facesr.submission.predictions import PredictionError
+from facesr.submission.scoring import format_score, gt_paths, score, write_score
+from facesr.utils.cli import ArgumentParser
+from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.files import output_file
 
 
 def parse_args():
@@ -30,7 +30,7 @@ def main():
     except PredictionError as error:
         print(*error.problems.lines(), sep='\n')
         raise UserError(f'{args.predictions}: {len(error.problems)} problem(s), listed above; not scored') from None
-    print(summary(result))
+    print(format_score(result))
     if args.out:
         write_score(args.out, result, predictions=args.predictions, gt=args.gt)
         print(f'written: {args.out}')

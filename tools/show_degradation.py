@@ -4,14 +4,15 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 import cv2
 
-from facesr.checks import require_images
-from facesr.cli import ArgumentParser, add_config_arguments, natural_int, positive_int
-from facesr.config import load_config, require_recipe, train_dataset_cfg
+from facesr.analysis.figures.degradation import plot_degradation
+from facesr.config import load_config, train_dataset_cfg
+from facesr.datasets.checks import require_images
+from facesr.datasets.degrade import require_recipe
 from facesr.degradation.compare import compare
-from facesr.errors import UserError, report_user_errors
-from facesr.figures import plot_degradation
-from facesr.files import output_file
-from facesr.images import read_image
+from facesr.utils.cli import ArgumentParser, add_config_arguments, natural_int, positive_int
+from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.files import output_file
+from facesr.utils.images import read_image
 
 
 def parse_args():

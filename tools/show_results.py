@@ -3,14 +3,15 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, add_config_arguments, add_inference_arguments, natural_int
+from facesr.analysis.examples import best_median_worst, named
+from facesr.analysis.figures.results import plot_comparison
 from facesr.config import load_config
-from facesr.errors import report_user_errors
-from facesr.figures import plot_comparison
-from facesr.figures.rows import best_median_worst, named
-from facesr.files import output_file
-from facesr.inference import network
-from facesr.testing import load_model, load_split
+from facesr.evaluation.test import load_split
+from facesr.inference.network import network
+from facesr.models.build import load_model
+from facesr.utils.cli import ArgumentParser, add_config_arguments, add_inference_arguments, natural_int
+from facesr.utils.errors import report_user_errors
+from facesr.utils.files import output_file
 
 
 def parse_args():

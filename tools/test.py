@@ -3,15 +3,16 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.checks import check_budget, count_discriminator
-from facesr.cli import ArgumentParser, add_config_arguments, add_inference_arguments
 from facesr.config import load_config
-from facesr.errors import UserError, report_user_errors
-from facesr.files import list_images, output_file
-from facesr.inference import network
-from facesr.metrics import build_metrics
-from facesr.submission import RECORD, require_no_other_record, write_record
-from facesr.testing import SPLITS, load_model, load_split, run_test, summary, write_metrics
+from facesr.evaluation.metrics import build_metrics
+from facesr.evaluation.test import SPLITS, format_split, load_split, run_test, write_metrics
+from facesr.inference.network import network
+from facesr.models.build import check_budget, count_discriminator, load_model
+from facesr.submission.archive import RECORD, require_no_other_record, write_record
+from facesr.utils.cli import ArgumentParser, add_config_arguments, add_inference_arguments
+from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.files import output_file
+from facesr.utils.images import list_images
 
 
 def parse_args():
@@ -55,7 +56,7 @@ def main():
         else (None, 0)
     report = run_test(net, loader, metrics, args.save_path, args.zip, border)
     if report.results:
-        print(summary(report, border))
+        print(format_split(report, border))
     about = dict(config=args.config, cfg_options=args.cfg_options or {}, data_root=cfg.get('data_root'),
                  split=args.split, ema=args.ema, **how)
     if args.out:

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.cli import ArgumentParser, add_config_arguments
 from facesr.config import load_config
-from facesr.distributed import LAUNCHERS, launched, rank
-from facesr.dry_run import dry_run, summary
-from facesr.errors import report_user_errors
-from facesr.precision import AMP_MODES
-from facesr.training import RESUME_AUTO, RESUME_LATEST, train
+from facesr.engine.dry_run import dry_run, format_dry_run
+from facesr.engine.train import RESUME_AUTO, RESUME_LATEST, train
+from facesr.utils.cli import ArgumentParser, add_config_arguments
+from facesr.utils.dist import LAUNCHERS, launched, rank
+from facesr.utils.errors import report_user_errors
+from facesr.utils.precision import AMP_MODES
 
 
 def parse_args():
@@ -43,7 +43,7 @@ def main():
         if args.dry_run:
             found = dry_run(cfg, validate=not args.no_validate)
             if rank() == 0:
-                print(summary(found, cfg))
+                print(format_dry_run(found, cfg))
         else:
             train(cfg, Path(args.config).stem, args.resume, validate=not args.no_validate)
 

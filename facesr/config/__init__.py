@@ -1,15 +1,24 @@
+import facesr.compat.bridged  # noqa: F401
+
 from facesr.config.keys import check_keys
 from facesr.config.load import (
+    CACHE_FOLDER,
+    DEVICE,
+    LOADER,
+    PLAN,
+    REGISTER,
+    Config,
     batch_size,
     config_text,
     filled_in,
     load_config,
     notices,
-    require_recipe,
     train_dataset_cfg,
     train_dataset_cfgs,
-    training_recipe,
+    training_pipelines,
 )
 
-__all__ = ['batch_size', 'check_keys', 'config_text', 'filled_in', 'load_config', 'notices', 'require_recipe',
-           'train_dataset_cfg', 'train_dataset_cfgs', 'training_recipe']
+__all__ = [
+    'CACHE_FOLDER', 'Config', 'DEVICE', 'LOADER', 'PLAN', 'REGISTER', 'batch_size', 'check_keys', 'config_text',
+    'filled_in', 'load_config', 'notices', 'train_dataset_cfg', 'train_dataset_cfgs', 'training_pipelines'
+]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from numbers import Real
 from typing import NamedTuple
 
-from facesr.errors import UserError
+from facesr.utils.errors import UserError
 
 HONOURED, MAPPED, REFUSED = 'honoured', 'mapped', 'refused'
 LARGEST = 2**32  # NumPy's seeds end there

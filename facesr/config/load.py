@@ -1,9 +1,11 @@
 """Loading a config and the few keys that this project adds to MMEditing's."""
 import difflib
+import importlib
 import os
 import re
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from pprint import pformat
 
@@ -13,11 +15,12 @@ from facesr.config.degradation import recognise
 from facesr.config.keys import CLOSE, HELPERS, KEYS, check_keys, children, refuse_unknown
 from facesr.config.mmediting import fill_defaults, translate
 from facesr.config.names import names_read, newer_names
-from facesr.datasets.cache import FOLDER as CACHE
-from facesr.datasets.degrade import DEVICE, LOADER, PLAN
-from facesr.degradation import Recipe
-from facesr.errors import UserError
+from facesr.utils.errors import UserError
 
+REGISTER = 'facesr.register'  # by name, as `custom_imports` has it: it imports what imports this module
+CACHE_FOLDER = '.cache'  # beside the folder of the images
+LOADER, DEVICE = 'loader', 'device'  # where images are degraded
+PLAN = 'plan'  # where a sample's meta has what the device is to do
 # What is put into the training pipeline from top-level keys.
 FILLED_IN = re.compile(r'data\.train\.(?:dataset\.)?pipeline\.\d+\.(degradation|on|gt_patch_size|cache)\b')
 MOST_NAMES = 12  # in a message
@@ -25,7 +28,7 @@ FAST = 'fast'
 
 
 def load_config(path, options=None, data_root=None) -> Config:
-    """Read a config file, with overrides.
+    """Read a config file, with overrides, and register what configs name (`facesr.register`, `custom_imports`).
 
     Args:
         path (str | Path): The config.
@@ -35,7 +38,8 @@ def load_config(path, options=None, data_root=None) -> Config:
     Returns:
         Config: In this project's form, whatever MMEditing 0.x calls its keys (`facesr.config.keys`): with the base
         runtime's defaults under the file's keys, `degradation`, `degrade_on`, `cache_images` and `gt_patch_size`
-        put into the training pipeline, `data_root` into every path and `work_dir` set. `notices` tells what was done.
+        put into the training pipeline, `data_root` into every path, `work_dir` set and `facesr.register` among
+        `custom_imports`. `notices` tells what was done.
 
     Raises:
         UserError: The file is missing or wrong, an option names a key that is not there, nobody reads a key, or a
@@ -53,7 +57,7 @@ def load_config(path, options=None, data_root=None) -> Config:
         raise UserError(f'{path}: has "{newer[0]}", as configs of MMEditing 1.x and MMagic; give one in the form of '
                         '0.x: model, data, optimizers, lr_config, total_iters (docs/mmediting.md)')
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = Config.fromfile(str(path), import_custom_modules=False)
     except Exception as error:  # a config is Python code: anything can go wrong in it
         message = f'{path}: cannot be read as a config ({type(error).__name__}: {error})'
         _close_files_of(error)
@@ -62,6 +66,7 @@ def load_config(path, options=None, data_root=None) -> Config:
     filled = fill_defaults(cfg)
     _merge_options(cfg, options or {}, path, helpers)
     check_keys(cfg)
+    _import_custom_modules(cfg)
     told = translate(cfg)
     if data_root:
         _rebase_data(cfg, data_root)
@@ -99,6 +104,23 @@ def _close_files_of(error: Exception) -> None:
         traceback.clear_frames(error.__traceback__)
     finally:
         sys.unraisablehook = hook
+
+
+def _import_custom_modules(cfg: Config) -> None:
+    """Import what `custom_imports` names, and before that `facesr.register`, which a config's own list may lack."""
+    customs = cfg.get('custom_imports') or {}
+    names = customs.get('imports') or []
+    names = [names] if isinstance(names, str) else list(names)
+    cfg.custom_imports = dict(customs, imports=[REGISTER, *(name for name in names if name != REGISTER)])
+    importlib.import_module(REGISTER)
+    for name in cfg.custom_imports.imports[1:]:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # it is the user's: anything can go wrong in it
+            reason = f'{name} cannot be imported ({type(error).__name__}: {error})'
+            if not (isinstance(error, ImportError) and customs.get('allow_failed_imports')):
+                raise UserError(f'config key "custom_imports": {reason}') from error
+            warnings.warn(f'custom_imports: {reason}', stacklevel=2)
 
 
 def _drop_helpers(cfg: Config, path: Path) -> set:
@@ -211,7 +233,7 @@ def _apply_patch_size(cfg: Config) -> None:
         return
     if not isinstance(size, int) or size <= 0 or size % scale:
         raise UserError(f'gt_patch_size is {size!r}: give a positive multiple of the scale {scale}')
-    for pipeline in _training_pipelines(cfg):
+    for pipeline in training_pipelines(cfg):
         for transform in pipeline:
             if transform['type'] in ('Degrade', 'PairedRandomCrop'):
                 transform['gt_patch_size'] = size
@@ -235,7 +257,7 @@ def _apply_degradation(cfg: Config) -> None:
     On the device there is no LQ image in the pipeline, and the plan for it goes with the GT image.
     """
     place = cfg.get('degrade_on', LOADER)
-    for pipeline in _training_pipelines(cfg):
+    for pipeline in training_pipelines(cfg):
         _apply_degradation_to(pipeline, cfg, place)
 
 
@@ -265,7 +287,7 @@ def _apply_degradation_to(pipeline: list, cfg: Config, place: str) -> None:
 def _apply_cache(cfg: Config) -> None:
     """Let the training pipeline load GT images from a cache, if the top-level `cache_images` says so."""
     cache = cfg.get('cache_images', False)
-    loading = [transform for pipeline in _training_pipelines(cfg) for transform in pipeline
+    loading = [transform for pipeline in training_pipelines(cfg) for transform in pipeline
                if transform['type'] in ('LoadImageFromFile', 'LoadCachedImage') and transform.get('key', 'gt') == 'gt']
     if cache and not loading:
         raise UserError('config key "cache_images": there is no LoadImageFromFile of "gt" in the training pipeline')
@@ -273,10 +295,11 @@ def _apply_cache(cfg: Config) -> None:
         load.pop('cache', None)
         load['type'] = 'LoadCachedImage' if cache else 'LoadImageFromFile'
         if cache:
-            load['cache'] = str(Path(train_dataset_cfg(cfg).gt_folder).parent / CACHE) if cache is True else cache
+            beside = Path(train_dataset_cfg(cfg).gt_folder).parent / CACHE_FOLDER
+            load['cache'] = str(beside) if cache is True else cache
 
 
-def _training_pipelines(cfg: Config) -> list:
+def training_pipelines(cfg: Config) -> list:
     """The transforms of each training set; none where a config is for testing alone."""
     return [dataset.get('pipeline', []) for dataset in train_dataset_cfgs(cfg)]
 
@@ -302,25 +325,6 @@ def train_dataset_cfg(cfg: Config) -> ConfigDict:
     if not found:
         raise UserError('config key "data.train": is not there; give a training dataset')
     return found[0]
-
-
-def training_recipe(cfg: Config):
-    """The `Recipe` of the training pipeline's degradation, or None if it has no `Degrade`."""
-    degradation = [transform.degradation for pipeline in _training_pipelines(cfg) for transform in pipeline
-                   if transform['type'] == 'Degrade']
-    return Recipe(degradation[0]) if degradation else None
-
-
-def require_recipe(cfg: Config, name: str) -> Recipe:
-    """As `training_recipe`, of a config called `name`.
-
-    Raises:
-        UserError: It has none.
-    """
-    recipe = training_recipe(cfg)
-    if recipe is None:
-        raise UserError(f'{name}: its training pipeline has no Degrade; give a config that has')
-    return recipe
 
 
 def batch_size(cfg: Config, split: str) -> int:

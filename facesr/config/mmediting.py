@@ -8,7 +8,7 @@ from pathlib import Path
 from mmcv import Config, ConfigDict
 
 from facesr.config.keys import SPLITS
-from facesr.errors import UserError
+from facesr.utils.errors import UserError
 
 DEFAULTS = Path(__file__).resolve().parents[2] / 'configs/_base_/runtime/default.py'
 STOCK_EMA = 'ExponentialMovingAverageHook'

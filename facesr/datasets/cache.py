@@ -7,6 +7,8 @@ from contextlib import closing
 from hashlib import blake2b
 from pathlib import Path
 
+import facesr.compat.bridged  # noqa: F401
+
 import cv2
 import lmdb
 import numpy as np
@@ -14,11 +16,10 @@ from mmedit.datasets.pipelines import LoadImageFromFile
 from mmedit.datasets.registry import PIPELINES
 from tqdm import tqdm
 
-from facesr.annotation import read_info
-from facesr.errors import UserError
-from facesr.files import require_space
+from facesr.datasets.annotation import read_info
+from facesr.utils.errors import UserError
+from facesr.utils.files import require_space
 
-FOLDER = '.cache'  # beside the folder of the images
 DATA = 'data.mdb'  # LMDB's name for its file
 HEADER = struct.Struct('<qqiii')  # size and time of change (ns) of the file; height, width, channels
 OVERHEAD = 2 * 4096  # bytes an image takes besides its pixels, at most

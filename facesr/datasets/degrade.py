@@ -1,12 +1,13 @@
 """The degradation as a transform of MMEditing's pipelines."""
+import facesr.compat.bridged  # noqa: F401
+
 import numpy as np
 from mmedit.datasets.registry import PIPELINES
 
-from facesr.degradation import Recipe, degrade
-from facesr.errors import UserError
-
-LOADER, DEVICE = 'loader', 'device'
-PLAN = 'plan'  # where a sample's meta has what the device is to do
+from facesr.config import DEVICE, LOADER, PLAN, Config, training_pipelines
+from facesr.degradation.cpu import degrade
+from facesr.degradation.recipe import Recipe
+from facesr.utils.errors import UserError
 
 
 @PIPELINES.register_module()
@@ -14,7 +15,7 @@ class Degrade:
     """Makes `lq` from an 8-bit `gt`, and crops both; or draws how, for the device to do it.
 
     Required keys are "gt" (uint8, RGB, (h, w, 3)) and "scale"; added are "lq" (float32, RGB in [0, 1]) with
-    `on='loader'`, or "plan" (`facesr.degradation.Plan`) with `on='device'`, where "gt" stays whole. What is drawn
+    `on='loader'`, or "plan" (`facesr.degradation.plan.Plan`) with `on='device'`, where "gt" stays whole. What is drawn
     depends on NumPy's global state alone, as with MMEditing's transforms, and not on `on`.
 
     Args:
@@ -65,3 +66,22 @@ class Degrade:
 
     def __repr__(self):
         return f'{type(self).__name__}(gt_patch_size={self.gt_patch_size}, on={self.on!r})'
+
+
+def training_recipe(cfg: Config):
+    """The `Recipe` of the training pipeline's degradation, or None if it has no `Degrade`."""
+    degradation = [transform.degradation for pipeline in training_pipelines(cfg) for transform in pipeline
+                   if transform['type'] == 'Degrade']
+    return Recipe(degradation[0]) if degradation else None
+
+
+def require_recipe(cfg: Config, name: str) -> Recipe:
+    """As `training_recipe`, of a config called `name`.
+
+    Raises:
+        UserError: It has none.
+    """
+    recipe = training_recipe(cfg)
+    if recipe is None:
+        raise UserError(f'{name}: its training pipeline has no Degrade; give a config that has')
+    return recipe

@@ -2,6 +2,8 @@
 import os
 from functools import partial
 
+import facesr.compat.bridged  # noqa: F401
+
 import cv2
 import torch
 from mmcv.parallel import collate
@@ -9,11 +11,11 @@ from mmedit.datasets.builder import build_dataset
 from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader
 
-from facesr import distributed
 from facesr.datasets.sampler import EndlessSampler
-from facesr.datasets.seeded import SeededSamples
-from facesr.errors import mistakes_in
-from facesr.stopping import ignore_interrupts
+from facesr.datasets.seeded_samples import SeededSamples
+from facesr.utils import dist
+from facesr.utils.errors import mistakes_in
+from facesr.utils.signals import ignore_interrupts
 
 
 def build_train_loader(data_cfg, seed: int, start: int = 0, skip_unreadable: bool = False) -> DataLoader:
@@ -29,8 +31,8 @@ def build_train_loader(data_cfg, seed: int, start: int = 0, skip_unreadable: boo
     with mistakes_in('data.train'):
         dataset = build_dataset(data_cfg.train)
     options = _loader_options(data_cfg, 'train')
-    sampler = EndlessSampler(len(dataset), seed, start, options['batch_size'], distributed.rank(),
-                             distributed.world_size())
+    sampler = EndlessSampler(len(dataset), seed, start, options['batch_size'], dist.rank(),
+                             dist.world_size())
     options.setdefault('persistent_workers', options['num_workers'] > 0)
     with mistakes_in('data.train_dataloader'):
         return DataLoader(SeededSamples(dataset, seed, skip_unreadable), sampler=sampler, worker_init_fn=_init_worker,
@@ -45,7 +47,7 @@ def build_eval_loader(data_cfg, split: str) -> DataLoader:
     with mistakes_in(f'data.{split}'):
         dataset = build_dataset(data_cfg[split])
     dataset.data_infos.sort(key=lambda info: info['lq_path'])
-    part = range(distributed.rank(), len(dataset), distributed.world_size())
+    part = range(dist.rank(), len(dataset), dist.world_size())
     with mistakes_in(f'data.{split}_dataloader'):
         return DataLoader(dataset, sampler=part, worker_init_fn=_init_worker, **_loader_options(data_cfg, split))
 
@@ -53,7 +55,7 @@ def build_eval_loader(data_cfg, split: str) -> DataLoader:
 def most_workers() -> int:
     """Cores for each process on this machine; more workers than that would only get in each other's way."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    return max(1, cores // distributed.local_processes())
+    return max(1, cores // dist.local_processes())
 
 
 def _loader_options(data_cfg, split: str) -> dict:

@@ -4,9 +4,9 @@ from typing import NamedTuple
 import numpy as np
 
 from facesr.degradation.cpu import degrade
+from facesr.degradation.plan import Plan
 from facesr.degradation.recipe import Recipe
 from facesr.degradation.reference import NoiseRecord, degrade_by_mmedit
-from facesr.degradation.steps import Plan
 
 
 class Compared(NamedTuple):

@@ -12,7 +12,7 @@ import torch
 from facesr.degradation.fft import Correlation
 from facesr.degradation.kernels import full_kernel, profile, trimmed
 from facesr.degradation.noise import noise_field
-from facesr.degradation.steps import Blur, Jpeg, Noise, Quantize, Resize
+from facesr.degradation.plan import Blur, Jpeg, Noise, Quantize, Resize
 
 INTERPOLATION = dict(bilinear=cv2.INTER_LINEAR, area=cv2.INTER_AREA, bicubic=cv2.INTER_CUBIC,
                      lanczos=cv2.INTER_LANCZOS4)

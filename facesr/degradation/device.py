@@ -12,8 +12,8 @@ from facesr.degradation.cpu import INTERPOLATION, through_jpeg
 from facesr.degradation.fft import Correlation
 from facesr.degradation.kernels import full_kernel, trimmed
 from facesr.degradation.noise import noise_field
-from facesr.degradation.steps import Blur, Jpeg, Noise, Plan, Quantize, Resize
-from facesr.errors import UserError
+from facesr.degradation.plan import Blur, Jpeg, Noise, Plan, Quantize, Resize
+from facesr.utils.errors import UserError
 
 OPENCV, TORCHVISION = 'opencv', 'torchvision'
 MATRICES = 32  # kept, of some 1 MB each

@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 from mmedit.datasets.pipelines import blur_kernels
 
-from facesr.degradation.steps import Blur
+from facesr.degradation.plan import Blur
 
 # How much of a kernel's mass may be cut off at its rim: an image in [0, 255] changes by less than 0.06.
 NEGLIGIBLE = 2e-4

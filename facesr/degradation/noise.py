@@ -3,7 +3,7 @@ import math
 
 import torch
 
-from facesr.degradation.steps import Noise
+from facesr.degradation.plan import Noise
 
 
 def noise_field(step: Noise, image: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from facesr.degradation.steps import KINDS, MODES, Blur, Jpeg, Noise, Plan, Quantize, Resize
-from facesr.errors import UserError
+from facesr.degradation.plan import KINDS, MODES, Blur, Jpeg, Noise, Plan, Quantize, Resize
+from facesr.utils.errors import UserError
 
 DOWN, UP, KEEP = 'down', 'up', 'keep'
 SHUFFLE = 'DegradationsWithShuffle'

@@ -9,7 +9,7 @@ from mmedit.datasets.pipelines import RandomBlur, RandomJPEGCompression, RandomN
 
 from facesr.degradation.kernels import full_kernel
 from facesr.degradation.noise import noise_field
-from facesr.degradation.steps import Blur, Jpeg, Noise, Resize
+from facesr.degradation.plan import Blur, Jpeg, Noise, Resize
 
 
 class NoiseRecord:

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from mmcv import Config
 
 import facesr
-from facesr.checkpoint import load_weights, read_checkpoint
-from facesr.checks import count_parameters
-from facesr.errors import UserError
+from facesr.checkpoint.io import read_checkpoint
+from facesr.checkpoint.weights import load_weights
+from facesr.config import Config
 from facesr.export.formats import FORMATS, IN, OPSET, OUT
-from facesr.files import atomic_path, file_sha256, output_file
-from facesr.training import build_restorer
+from facesr.models.build import build_restorer, count_parameters
+from facesr.utils.errors import UserError
+from facesr.utils.files import atomic_path, file_sha256, output_file
 
 TOLERANCE = 1e-4  # largest difference to the checkpoint's network, of images in [0, 1]
 # What it is compared on: not the batch or the sizes that it was traced with. Multiples of 4, as networks that
@@ -92,7 +92,7 @@ def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=Fal
     return Exported(path, difference, runtime)
 
 
-def summary(done: Exported) -> str:
+def format_export(done: Exported) -> str:
     """An export in one line: file, size, opset of an ONNX file, and what the comparison found."""
     opset = f', opset {OPSET}' if done.path.suffix == '.onnx' else ''
     if done.difference is None:

@@ -3,7 +3,7 @@
 model = dict(
     type='FaceRestorer',
     generator=dict(
-        type='SpandrelNet',  # any architecture of spandrel: see facesr/models/spandrel_net.py
+        type='SpandrelNet',  # any architecture of spandrel: see facesr/models/backbones/spandrel_net.py
         architecture='PLKSR',  # what follows are its own arguments
         dim=64,
         n_blocks=9,  # 28 in the paper

@@ -4,7 +4,7 @@
 model = dict(
     type='FaceRestorer',
     generator=dict(
-        type='SpandrelNet',  # any architecture of spandrel: see facesr/models/spandrel_net.py
+        type='SpandrelNet',  # any architecture of spandrel: see facesr/models/backbones/spandrel_net.py
         architecture='SAFMN',  # what follows are its own arguments
         dim=72,  # the paper: 36 with 8 blocks, 128 with 16
         n_blocks=16,

@@ -1,6 +1,6 @@
 # SRResNet without batch norm (MMEditing's MSRResNet), 20 blocks: 1,812,995 parameters.
 model = dict(
-    type='FaceRestorer',  # a drop-in for BasicRestorer: see facesr/models/restorer.py
+    type='FaceRestorer',  # a drop-in for BasicRestorer: see facesr/models/restorers/face_restorer.py
     generator=dict(
         type='MSRResNet',
         in_channels=3,

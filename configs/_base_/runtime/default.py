@@ -1,4 +1,5 @@
 # Everything about a run that is neither model, data nor schedule.
+custom_imports = dict(imports=['facesr.register'])  # MMEditing's way: what configs name is registered by this
 budget = 1821085  # the competition's cap on generator parameters; None switches the check off
 seed = 0  # `--seed N` overrides it
 evaluation = dict(interval=5000, save_best='PSNR')  # iterations; the last one is always validated

@@ -8,7 +8,7 @@ from mmediting_forms import organiser
 from facesr.config import load_config
 from facesr.config.keys import CLOSED, HONOURED, KEYS, MAPPED, REFUSED, check_keys, children, mmediting_table
 from facesr.config.mmediting import DEFAULTS
-from facesr.errors import UserError
+from facesr.utils.errors import UserError
 
 CONFIG = 'configs/srresnet_ffhq.py'
 

@@ -7,9 +7,10 @@ from mmcv import Config
 from mmedit.datasets.pipelines import Compose
 from mmediting_forms import organiser
 
-from facesr.config import config_text, filled_in, load_config, notices, train_dataset_cfgs, training_recipe
-from facesr.errors import UserError
-from facesr.rng import seeded
+from facesr.config import config_text, filled_in, load_config, notices, train_dataset_cfgs
+from facesr.datasets.degrade import training_recipe
+from facesr.utils.errors import UserError
+from facesr.utils.random import seeded
 
 DEGRADATION = slice(3, 10)  # of the organiser's training pipeline
 

@@ -1,0 +1,1 @@
+"""Several ways to make HQ images, measured on the same pairs: what `tools/compare.py` does."""

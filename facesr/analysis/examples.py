@@ -1,0 +1,94 @@
+"""Which images a comparison shows."""
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from torch.utils.data import DataLoader
+
+from facesr.evaluation.evaluator import Restored, bicubic_psnr, restore
+from facesr.evaluation.metrics import psnr_of_arrays
+from facesr.utils.errors import UserError
+
+
+class Row(NamedTuple):
+    """An image to show.
+
+    Attributes:
+        label (str): What it is ('best', 'median', 'worst' and the file's name, or the name alone).
+        image (Restored): With GT.
+        psnr (float): Of HQ, in dB.
+        bicubic_psnr (float): Of bicubic upscaling, in dB.
+    """
+    label: str
+    image: Restored
+    psnr: float
+    bicubic_psnr: float
+
+
+class Rows(NamedTuple):
+    """Rows of a comparison, and what they were chosen from.
+
+    Attributes:
+        rows (list[Row]): To be shown.
+        images (int): How many were measured.
+        mean (float): Their mean PSNR in dB.
+        bicubic_mean (float): That of bicubic upscaling.
+    """
+    rows: list
+    images: int
+    mean: float
+    bicubic_mean: float
+
+
+def best_median_worst(net: Callable, loader, crop_border: int = 0) -> Rows:
+    """Measure all pairs, and restore three of them once more to show: memory does not depend on their number.
+
+    Args:
+        net (Callable): From `facesr.inference.network.network`.
+        loader (DataLoader): Pairs, from `facesr.evaluation.test.load_split`.
+        crop_border (int): Pixels at each side that PSNR leaves out. Default: 0.
+
+    Returns:
+        Rows: Best, median (of an even number the better of the two in the middle) and worst by PSNR; fewer where
+            there are fewer images.
+    """
+    measured = [_measure(image, crop_border) for image in restore(net, loader)]
+    order = sorted(range(len(measured)), key=lambda i: measured[i][0], reverse=True)
+    # A dict, because of one or two images some are the same; the first label stays.
+    chosen = {order[-1]: 'worst', order[(len(order) - 1) // 2]: 'median', order[0]: 'best'}
+    chosen = dict(reversed(chosen.items()))
+    rows = _rows(net, loader, list(chosen), crop_border)
+    rows = [row._replace(label=f'{label}: {row.label}') for row, label in zip(rows, chosen.values(), strict=True)]
+    return Rows(rows, len(measured), *map(fmean, zip(*measured, strict=True)))
+
+
+def named(net: Callable, loader, names, crop_border: int = 0) -> Rows:
+    """Restore the images of these names alone, in their order.
+
+    Args:
+        net (Callable): From `facesr.inference.network.network`.
+        loader (DataLoader): Pairs, from `facesr.evaluation.test.load_split`.
+        names (list[str]): Of LQ files, with or without suffix.
+        crop_border (int): Pixels at each side that PSNR leaves out. Default: 0.
+
+    Raises:
+        UserError: There is no such image.
+    """
+    paths = [Path(info['lq_path']) for info in loader.dataset.data_infos]
+    places = {key: i for i, path in enumerate(paths) for key in (path.stem, path.name)}
+    missing = [name for name in names if name not in places]
+    if missing:
+        raise UserError(f'--images: no {missing[0]} in {paths[0].parent}; it has {paths[0].name} to {paths[-1].name}')
+    rows = _rows(net, loader, list(dict.fromkeys(places[name] for name in names)), crop_border)
+    return Rows(rows, len(rows), fmean(row.psnr for row in rows), fmean(row.bicubic_psnr for row in rows))
+
+
+def _rows(net: Callable, loader, indices: list, crop_border: int) -> list:
+    subset = DataLoader(loader.dataset, sampler=indices, collate_fn=loader.collate_fn)
+    return [Row(Path(image.lq_path).name, image, *_measure(image, crop_border)) for image in restore(net, subset)]
+
+
+def _measure(image: Restored, crop_border: int) -> tuple:
+    """PSNR of HQ and of bicubic upscaling."""
+    return psnr_of_arrays(image.hq, image.gt, crop_border), bicubic_psnr(image.lq, image.gt, crop_border)

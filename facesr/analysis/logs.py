@@ -1,0 +1,219 @@
+"""Training logs: this project's `*.log.json`, MMEditing 0.x's, and the `scalars.json` of 1.x (MMEngine)."""
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from facesr.utils.errors import UserError
+
+LOG_SUFFIX = '.log.json'
+MMENGINE_LOGS = '*/vis_data/scalars.json'  # below a work dir
+RESTART_RISE = 1.5  # from one record to the next; warm-ups and cyclic rates rise more slowly once they have fallen
+
+
+@dataclass
+class Run:
+    """What the logs of one run say; the logs of its resumed parts are joined.
+
+    Attributes:
+        name (str): The work dir's, or the log's; no two runs of `read_runs` have the same.
+        train (list[dict]): Training records as they were logged (`iter`, `loss`, `lr`, `time`, ...), by iteration.
+        val (list[dict]): Validation records (`iter`, `PSNR` in dB, ...), by iteration; `iter` is always the
+            training iteration, whatever the log had there.
+        restarts (list[int]): Iterations after which the learning rate jumped up.
+        resumes (list[int]): Iterations at which a later log takes over.
+        broken (dict[str, int]): Lines that could not be read, by file, where there are any.
+    """
+    name: str
+    train: list = field(default_factory=list)
+    val: list = field(default_factory=list)
+    restarts: list = field(default_factory=list)
+    resumes: list = field(default_factory=list)
+    broken: dict = field(default_factory=dict)
+
+    def notes(self) -> list:
+        """What a tool should tell about the files, a line each."""
+        return [f'{_broken(count)} skipped in {path}' for path, count in self.broken.items()]
+
+    def series(self, mode: str, *keys: str) -> tuple:
+        """Iterations and values of the first of `keys` that a record has as a number.
+
+        Args:
+            mode (str): 'train' or 'val'.
+
+        Returns:
+            tuple[list[int], list[float]]: Equally long; values may be nan or infinite if they were logged so.
+        """
+        points = []
+        for record in getattr(self, mode):
+            values = [record[key] for key in keys if _is_number(record.get(key))]
+            if values:
+                points.append((record['iter'], float(values[0])))
+        return [x for x, _ in points], [y for _, y in points]
+
+    def best(self, key: str = 'PSNR') -> tuple | None:
+        """Iteration and value of the highest finite value of a validation metric (the first of equals), or None."""
+        points = [(y, -x) for x, y in zip(*self.series('val', key), strict=True) if abs(y) < float('inf')]
+        return (-max(points)[1], max(points)[0]) if points else None
+
+
+def read_runs(paths) -> list:
+    """Read runs from work dirs and logs.
+
+    Lines that cannot be read (a kill or a full disk cuts them off) are skipped and counted. A validation
+    record's `iter` is the training iteration in logs of MMEditing 0.x and of this project, but the number of
+    batches validated in logs of mmcv's own `EvalHook`, and can be the epoch in MMEngine's. It is taken for
+    such if it is the same throughout a file and does not lie between the training records before and after;
+    then validations are placed at the training record before them, and left out if there is none.
+
+    Args:
+        paths (list[str | Path]): Work dirs, of which all logs are joined in the order of their names (that is of
+            time), or JSON logs. Where logs overlap, the later one counts.
+
+    Returns:
+        list[Run]: One per path; a path given twice counts once.
+
+    Raises:
+        UserError: A path is missing or no JSON log, or there are no training records in it.
+    """
+    paths = list({Path(path).resolve(): path for path in paths}.values())
+    runs = [_read_run(Path(path)) for path in paths]
+    names = [run.name for run in runs]
+    for run, path in zip(runs, paths, strict=True):
+        if names.count(run.name) > 1:
+            run.name = str(path)
+    return runs
+
+
+def _read_run(path: Path) -> Run:
+    run = Run(_name(path))
+    records = {'train': {}, 'val': {}}
+    for log in _log_files(path):
+        part, run.broken[str(log)] = _read_log(log)
+        if not any(part.values()):
+            continue
+        if any(records.values()):
+            run.resumes.append(min(r['iter'] for r in (part['train'] or part['val'])))
+        for mode, found in part.items():
+            _replace(records[mode], found)
+    if not records['train']:
+        broken = sum(run.broken.values())
+        found = f'no training records, but {_broken(broken)}' if broken else 'no training records'
+        raise UserError(f'{path}: {found}; give the work dir of a run or its *{LOG_SUFFIX}')
+    run.train, run.val = ([by_iter[i] for i in sorted(by_iter)] for by_iter in records.values())
+    run.broken = {log: count for log, count in run.broken.items() if count}
+    run.restarts = _restarts(sorted(run.train + run.val, key=lambda record: record['iter']))
+    return run
+
+
+def _name(path: Path) -> str:
+    path = path.resolve()
+    if path.match(MMENGINE_LOGS):
+        return path.parents[2].name
+    if not path.name.endswith(LOG_SUFFIX):
+        return path.name
+    stem = path.name.removesuffix(LOG_SUFFIX)
+    return f'{path.parent.name}/{stem}' if stem.replace('_', '').isdigit() else stem  # a time alone says little
+
+
+def _log_files(path: Path) -> list:
+    if path.is_dir():
+        logs = sorted(path.glob(f'*{LOG_SUFFIX}')) or sorted(path.glob(MMENGINE_LOGS))
+        if not logs:
+            raise UserError(f'{path}: no *{LOG_SUFFIX} in it; give the work dir of a run')
+        return logs
+    if not path.exists():
+        raise UserError(f'{path}: no such work dir or log')
+    if path.suffix != '.json':
+        raise UserError(f'{path}: not a JSON log; give the *{LOG_SUFFIX} beside it, or the work dir')
+    return [path]
+
+
+def _read_log(path: Path) -> tuple:
+    """Records by mode in the file's order, and the number of broken lines."""
+    records, broken = [], 0
+    with open(path, encoding='utf-8', errors='replace') as file:
+        for line in file:
+            if not line.strip():
+                continue
+            try:
+                record = _parse(line)
+            except (ValueError, KeyError, TypeError, RecursionError):
+                broken += 1
+                continue
+            if record:
+                records.append(record)
+    return _place_validations(records), broken
+
+
+def _parse(line: str) -> dict | None:
+    """A record with `mode` and `iter`, or None for a line that is something else (the environment, say)."""
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise TypeError
+    if 'mode' not in record and 'step' in record:  # MMEngine's
+        record.update(mode='train' if 'lr' in record else 'val', iter=record['step'])
+    if record.get('mode') not in ('train', 'val'):
+        return None
+    if type(record['iter']) is not int or not 0 <= record['iter'] < 2**53:
+        raise ValueError
+    return record
+
+
+def _place_validations(records: list) -> dict:
+    train = [record for record in records if record['mode'] == 'train']
+    around, count = [], 0  # each validation, with the training records before and after it
+    for record in records:
+        if record['mode'] == 'train':
+            count += 1
+        else:
+            around.append((record, train[count - 1] if count else None, train[count] if count < len(train) else None))
+    if len({record['iter'] for record, _, _ in around}) > 1 or all(_in_order(*records) for records in around):
+        return {'train': train, 'val': [record for record, _, _ in around]}
+    placed = [dict(record, iter=before['iter'], lr=None) for record, before, _ in around if before]
+    return {'train': train, 'val': placed}
+
+
+def _in_order(record: dict, before, after) -> bool:
+    if before and record['iter'] < before['iter']:
+        return False
+    joined = before and after and after['iter'] < before['iter']  # a file that a resumed run was added to
+    return not after or joined or record['iter'] <= after['iter']
+
+
+def _replace(by_iter: dict, found: list) -> None:
+    """Let a later log's records take the place of all in their range."""
+    if not found:
+        return
+    first, last = min(r['iter'] for r in found), max(r['iter'] for r in found)
+    for i in [i for i in by_iter if first <= i <= last]:
+        del by_iter[i]
+    by_iter.update({record['iter']: record for record in found})
+
+
+def _restarts(records: list) -> list:
+    """Iterations of the records after which the learning rate rose at once, having fallen before."""
+    restarts, peak, previous, at = [], 0., None, None
+    for record in records:
+        rate = _rate(record.get('lr'))
+        if rate is None:
+            continue
+        if previous is not None and previous < peak and rate > RESTART_RISE * previous:
+            restarts.append(at)
+            peak = 0.
+        peak, previous, at = max(peak, rate), rate, record['iter']
+    return restarts
+
+
+def _rate(lr) -> float | None:
+    """A record's learning rate, which is a number or one number per optimizer."""
+    if isinstance(lr, dict):
+        lr = lr.get('generator', next(iter(lr.values()), None))
+    return lr if _is_number(lr) else None
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, float) or type(value) is int and abs(value) < 2**1023
+
+
+def _broken(count: int) -> str:
+    return f'{count} broken line{"s" * (count > 1)}'

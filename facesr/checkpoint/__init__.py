@@ -1,0 +1,1 @@
+"""Checkpoints: reading safely, writing whole, names in a work dir, weights into a model, mixing two."""

@@ -1,0 +1,87 @@
+"""Putting a checkpoint's weights into a model: all of them, or an error and none."""
+from facesr.utils.dist import unwrapped
+from facesr.utils.errors import CheckpointError
+
+GENERATOR, EMA = 'generator.', 'generator_ema.'  # what the names of weights start with, as in MMEditing
+# What serves training alone: a model may have it and a checkpoint not, and the other way round.
+TRAINING_ONLY = ('discriminator.', 'perceptual_loss.')
+
+
+def load_weights(model, checkpoint: dict, path, ema: bool = False) -> None:
+    """Put a checkpoint's weights into a model: all of them, or an error and none.
+
+    A moving average in the checkpoint is passed over by a model that has none; a model's own starts
+    from the generator where the checkpoint has none. A discriminator (and the weights of MMEditing's perceptual
+    loss) in the checkpoint is passed over too by a model that has none; a model's own stays as it is where the
+    checkpoint has none at all.
+
+    Args:
+        model (nn.Module): The model, wrapped or not.
+        checkpoint (dict): From `read_checkpoint`.
+        path (str | Path): Where it came from, for the message.
+        ema (bool): Take the generator's moving average for the generator. Default: False.
+
+    Raises:
+        CheckpointError: There is no moving average to take, or names or shapes differ; the message counts them
+            and gives examples.
+    """
+    model = unwrapped(model)
+    ours = model.state_dict()
+    theirs = _with_matching_parts(_with_matching_ema(checkpoint['state_dict'], ours, path, ema), ours)
+    wrong = {
+        'missing': sorted(ours.keys() - theirs.keys()),
+        'not in the model': sorted(theirs.keys() - ours.keys()),
+        'of another shape': [
+            f'{name} {tuple(theirs[name].shape)}, here {tuple(ours[name].shape)}' for name in ours
+            if name in theirs and theirs[name].shape != ours[name].shape
+        ]
+    }
+    if any(wrong.values()):
+        found = '; '.join(f'{len(names)} {what} ({names[0]})' for what, names in wrong.items() if names)
+        origin = checkpoint['meta'].get('exp_name')
+        made_by = f', it was made with {origin}' if origin else ''
+        raise CheckpointError(f'{path} does not fit this config: weights {found}{made_by}; '
+                              'give the config and the checkpoint that belong together')
+    model.load_state_dict(theirs)
+
+
+def generator_weights(checkpoint: dict, path, ema: bool = False) -> dict:
+    """A checkpoint's generator alone, or its moving average, under the generator's own names.
+
+    Args:
+        checkpoint (dict): From `read_checkpoint`.
+        path (str | Path): Where it came from, for the message.
+        ema (bool): Take the moving average. Default: False.
+
+    Raises:
+        CheckpointError: It has none.
+    """
+    weights = _with_matching_ema(checkpoint['state_dict'], {}, path, ema)
+    generator = {name[len(GENERATOR):]: value for name, value in weights.items() if name.startswith(GENERATOR)}
+    if not generator:
+        raise CheckpointError(f'{path}: has no weights of a generator; give a checkpoint of a training run')
+    return generator
+
+
+def _with_matching_ema(theirs: dict, ours: dict, path, take_ema: bool) -> dict:
+    average = {name[len(EMA):]: value for name, value in theirs.items() if name.startswith(EMA)}
+    if take_ema and not average:
+        raise CheckpointError(f'{path}: has no moving average of the weights; leave --ema out, or train with '
+                              '--cfg-options ema=0.999')
+    theirs = {name: value for name, value in theirs.items() if not name.startswith(EMA)}
+    generator = {name[len(GENERATOR):]: value for name, value in theirs.items() if name.startswith(GENERATOR)}
+    if take_ema:
+        theirs.update({GENERATOR + name: value for name, value in average.items()})
+    if any(name.startswith(EMA) for name in ours):
+        theirs.update({EMA + name: value for name, value in (average or generator).items()})
+    return theirs
+
+
+def _with_matching_parts(theirs: dict, ours: dict) -> dict:
+    for part in TRAINING_ONLY:
+        own = {name: value for name, value in ours.items() if name.startswith(part)}
+        if not own:
+            theirs = {name: value for name, value in theirs.items() if not name.startswith(part)}
+        elif not any(name.startswith(part) for name in theirs):
+            theirs = {**theirs, **own}
+    return theirs

@@ -1,0 +1,126 @@
+"""Training batches one after the other, with what can go wrong on the way."""
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+import facesr.compat.bridged  # noqa: F401
+
+import torch
+from mmcv.parallel import DataContainer
+from torch.utils.data import DataLoader
+
+from facesr.datasets.seeded_samples import SKIPPED
+from facesr.utils import dist
+from facesr.utils.errors import UserError
+
+RESTARTS = 3  # of the workers, without a batch between them
+
+
+class WorkerDied(UserError):
+    """A process that loads images is gone."""
+
+
+class BatchStream:
+    """An endless loader's batches on the host, and the position in the order of samples.
+
+    Args:
+        build (Callable[[int], DataLoader]): Makes a loader that starts at a position (samples used so far
+            by all processes together).
+        position (int): Where to start.
+        restart (bool): Start workers again that died, where they were, instead of raising. Default: False.
+        report (Callable[[str], None]): Told about skipped images and workers started again.
+
+    Attributes:
+        position (int): Samples used by all processes together, those of the last batch included.
+        counts (Counter): `skipped_images` and `worker_restarts` so far.
+    """
+
+    def __init__(self, build: Callable, position: int = 0, restart: bool = False, report: Callable = print):
+        self._build, self.position, self._restart, self._report = build, position, restart, report
+        self.counts = Counter()
+        self.loader: DataLoader = build(position)
+        self._batches = None
+
+    def __len__(self):
+        """Batches in one pass over the data, as mmcv's hooks ask for it."""
+        return len(self.loader)
+
+    def next(self) -> dict:
+        """The next batch: tensors, and `meta` as a list of dicts.
+
+        Raises:
+            UnreadableImage: An image cannot be used, and such are not skipped.
+            WorkerDied: A worker is gone, and is not to be started again, or died again and again.
+        """
+        for attempt in range(RESTARTS + 1):
+            try:
+                batch = next(self._iterator())
+                break
+            except UserError as error:
+                # From a worker it comes with the worker's traceback, its own line last.
+                raise type(error)(str(error).strip().splitlines()[-1].rpartition(f'{type(error).__name__}: ')[2]) \
+                    from error
+            except (RuntimeError, OSError, EOFError) as error:
+                if not is_worker_death(error):
+                    raise
+                self._restart_or_raise(error, attempt)
+        self.position += self.loader.batch_size * dist.world_size()
+        batch = {key: value.data[0] if isinstance(value, DataContainer) else value for key, value in batch.items()}
+        for path in (path for meta in batch.get('meta', []) for path in meta.pop(SKIPPED, [])):
+            self.counts['skipped_images'] += 1
+            self._report(f'{path}: this training image cannot be used; another is taken '
+                         f'({self.counts["skipped_images"]} times so far)')
+        return batch
+
+    def _iterator(self):
+        if self._batches is None:
+            self._batches = iter(self.loader)
+            _no_error_from_signals()
+        return self._batches
+
+    def _restart_or_raise(self, error: Exception, attempt: int) -> None:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        advice = 'if it was killed for memory, lower data.workers_per_gpu'
+        if not self._restart or attempt == RESTARTS:
+            raise WorkerDied(f'data.workers_per_gpu: a loading process died ({reason}); {advice}; to have such '
+                             'processes started again use --cfg-options on_data_error=skip') from error
+        self.counts['worker_restarts'] += 1
+        self._report(f'a loading process died ({reason}); started again ({self.counts["worker_restarts"]} times so '
+                     f'far); {advice}')
+        self._batches = None
+        self.loader = self._build(self.position)
+
+
+def is_worker_death(error: BaseException) -> bool:
+    """Whether a loader says that one of its processes (or its pinning thread) is gone.
+
+    One that goes while a batch is handed over breaks the connection the batch came on.
+    """
+    if isinstance(error, (ConnectionError, EOFError)):
+        return not str(error).startswith('Caught ')  # in a process that lives
+    gone = ('DataLoader worker (pid', 'Pin memory')
+    return isinstance(error, RuntimeError) and any(who in str(error) for who in gone)
+
+
+def to_device(batch: dict, device: torch.device) -> dict:
+    """The batch with its tensors on a device; from pinned memory the copy does not wait.
+
+    8-bit images travel as such, a quarter of the bytes, and become [0, 1] there.
+    """
+    return {key: _images_to(device, value) if torch.is_tensor(value) else value for key, value in batch.items()}
+
+
+def _images_to(device: torch.device, images: torch.Tensor) -> torch.Tensor:
+    images = images.to(device, non_blocking=True)
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
+def _no_error_from_signals() -> None:
+    """torch would raise from the signal of a worker's death, wherever training is at that moment, in the
+    middle of an optimizer step too. Waiting for the next batch finds out as well.
+    """
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, 'SIGCHLD'):
+        handler = signal.getsignal(signal.SIGCHLD)
+        if getattr(handler, '__module__', None) == 'torch.utils.data._utils.signal_handling':
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,0 +1,71 @@
+"""Training samples that depend on their position in the order and on nothing else."""
+import cv2
+from torch.utils.data import Dataset
+
+from facesr.datasets.cache import LoadCachedImage
+from facesr.utils.errors import UserError
+from facesr.utils.random import seeded
+
+SKIPPED = 'skipped_images'  # where a sample's meta names the images that it stands in for
+TRIES = 10
+
+
+class UnreadableImage(UserError):
+    """A training image that was fine when it was annotated cannot be used any more."""
+
+
+class SeededSamples(Dataset):
+    """A training set whose random draws are seeded by each sample's position in the order.
+
+    So a sample is the same in whichever process or worker it is made, before or after a resume.
+
+    Args:
+        dataset (Dataset): MMEditing's training dataset.
+        seed (int): The run's seed.
+        skip_unreadable (bool): Take the next image instead of one that cannot be used, and name it under
+            `skipped_images` in the sample's meta. Default: False.
+    """
+
+    def __init__(self, dataset, seed: int, skip_unreadable: bool = False):
+        self.dataset, self.seed, self.skip_unreadable = dataset, seed, skip_unreadable
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, position_and_index):
+        position, index = position_and_index
+        skipped = []
+        while True:
+            try:
+                with seeded(self.seed, position):
+                    sample = self.dataset[index]
+            except (cv2.error, AttributeError, OSError, ValueError) as error:
+                path, reason = self._path(index), ' '.join(str(error).split())
+                if not self.skip_unreadable or len(skipped) == TRIES - 1:
+                    raise UnreadableImage(
+                        f'{path}: this training image cannot be used ({type(error).__name__}: {reason}); repair or '
+                        'remove it and make the annotation anew, or skip such images with --cfg-options '
+                        'on_data_error=skip') from error
+                skipped.append(path)
+                index = (index + 1) % len(self.dataset)
+            else:
+                if skipped:
+                    sample['meta'].data[SKIPPED] = skipped
+                return sample
+
+    @property
+    def caches(self) -> list:
+        """The pipeline's `LoadCachedImage`: one, or none."""
+        return [transform for transform in self._inner().pipeline.transforms if isinstance(transform, LoadCachedImage)]
+
+    @property
+    def paths(self) -> list:
+        """The GT images' paths."""
+        return [str(info['gt_path']) for info in self._inner().data_infos]
+
+    def _inner(self):
+        return getattr(self.dataset, 'dataset', self.dataset)  # inside a RepeatDataset
+
+    def _path(self, index: int) -> str:
+        infos = self._inner().data_infos
+        return str(infos[index % len(infos)]['gt_path'])

@@ -1,0 +1,1 @@
+"""What happens between iterations: logs, validation, checkpoints, the moving average."""

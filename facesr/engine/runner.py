@@ -1,0 +1,318 @@
+"""mmcv's iteration-based runner: checkpoints that are safe, a resume that is exact, stops that lose nothing."""
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from mmcv.runner import RUNNERS, IterBasedRunner
+
+from facesr.checkpoint.io import read_checkpoint, save_checkpoint
+from facesr.checkpoint.naming import point_latest_to
+from facesr.checkpoint.weights import load_weights
+from facesr.config import batch_size
+from facesr.datasets.batch_stream import to_device
+from facesr.engine.log_buffer import LazyLogBuffer
+from facesr.engine.preflight import advice
+from facesr.utils import dist
+from facesr.utils.errors import CheckpointError, OneRankError, UserError
+from facesr.utils.memory import OutOfMemory, is_out_of_memory
+from facesr.utils.random import random_state, restore_random_state
+from facesr.utils.signals import Stopped, StopSignals
+
+GO_ON, STOP, FAIL = range(3)  # what a rank wants to do next; the highest decides
+VALIDATION_DUE = 'validation_due'  # among the hooks' messages
+ECHO = 2.0  # seconds
+
+
+@RUNNERS.register_module()
+class SRIterBasedRunner(IterBasedRunner):
+    """`IterBasedRunner` for restorers like `FaceRestorer`, on a CPU, a GPU or as one of several processes.
+
+    Against mmcv 1.7.2: checkpoints are written atomically, hold all that a run consists of (random
+    states, gradient scaler, position in the data, the current logging window) and are read without
+    executing pickled code; a full disk does not end training; SIGINT and SIGTERM end it after the
+    iteration, with everything saved; losses are read from the device only for the log.
+
+    Args:
+        cfg (Config): For the batch size, the seed, and the advice when memory runs out.
+        log_window (int): Iterations of the longest logging window.
+        kwargs: `IterBasedRunner`'s arguments.
+
+    Attributes:
+        stream (BatchStream): Set before `run`.
+    """
+
+    def __init__(self, *args, cfg, log_window: int, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.cfg, self.stream = cfg, None
+        self.log_buffer = LazyLogBuffer(log_window)
+        self.device = next(self.model.parameters()).device
+        self.saved_iter = None  # of the newest checkpoint that this process wrote or resumed from
+        self.position = 0
+        self.counts = Counter()  # what went wrong before a resume, and updates skipped
+        self._stepped = False
+        self._signals = StopSignals(ECHO if dist.world_size() > 1 else 0)
+        self._mark = self._untimed = 0.0
+
+    @property
+    def done(self) -> int:
+        """Updates done, also within the hooks of an iteration (where mmcv's `iter` lags behind by one)."""
+        return self._iter + self._stepped
+
+    @property
+    def stop_requested(self):
+        """The signal that asked for a stop, or None."""
+        return self._signals.requested
+
+    def get_hook_info(self):
+        """The hooks in the order they run, in one line (mmcv lists them per stage, over a page)."""
+        return ', '.join(type(hook).__name__ for hook in self.hooks)
+
+    def run(self, stream) -> None:
+        """Train to `max_iters`.
+
+        Args:
+            stream (BatchStream): Where batches come from.
+
+        Raises:
+            Stopped: After SIGINT or SIGTERM; a checkpoint is written.
+            UserError: The data or the loss leave no other way; what was done is saved as far as it is sound.
+        """
+        self.stream, self.mode = stream, 'train'
+        self.start_iter, self.start_time = self.iter, time.monotonic()
+        self.logger.info(f'hooks: {self.get_hook_info()}')
+        with self._signals:
+            try:
+                self.call_hook('before_run')
+                window = self.log_buffer.state_dict()
+                self.call_hook('before_epoch')  # mmcv's loggers forget the window, which a resume has brought
+                self.log_buffer.load_state_dict(window)
+                self._start_clock()
+                while self.iter < self.max_iters:
+                    self.train(stream)
+            finally:
+                self.call_hook('after_run')
+        if self.meta['hook_msgs'].get(VALIDATION_DUE):  # the stop came after the last iteration
+            self._stop()
+        if not self.save_now():
+            raise UserError(f'{self.work_dir}: the checkpoint of iteration {self.iter} could not be written; free disk '
+                            'space and go on with --resume')
+
+    def train(self, stream) -> None:
+        """One iteration."""
+        self.model.train()
+        self.mode, self.data_loader = 'train', stream
+        batch = self._next_batch(stream)
+        self.call_hook('before_train_iter')
+        with self.readable_failures():
+            outputs = self.model.train_step(to_device(batch, self.device), self.optimizer)
+        self.position = stream.position
+        if not outputs['log_vars']:
+            self.counts['skipped_updates'] += 1
+            self.logger.warning(f'iteration {self.iter + 1}: the loss is NaN or infinite; weights left as they are '
+                                f'({self.counts["skipped_updates"]} times so far)')
+        self.log_buffer.update(outputs['log_vars'], outputs['num_samples'])
+        self._time_iteration()
+        self.outputs, self._stepped = outputs, True
+        self.call_hook('after_train_iter')
+        self._iter, self._inner_iter, self._stepped = self._iter + 1, self._inner_iter + 1, False
+
+    @contextmanager
+    def untimed(self):
+        """Time spent within is not part of an iteration's `time` (validation, checkpoints)."""
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)  # what is still being computed belongs to the iteration
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._untimed += time.perf_counter() - start
+
+    def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()):
+        """Load a checkpoint's weights; always strict. Returns the checkpoint (see `read_checkpoint`)."""
+        checkpoint = read_checkpoint(filename, map_location)
+        load_weights(self.model, checkpoint, filename)
+        return checkpoint
+
+    def resume(self, checkpoint, resume_optimizer=True, map_location='cpu'):
+        """Continue from a checkpoint: weights, optimizers, iteration, the hooks' messages and all random states.
+
+        Raises:
+            CheckpointError: It does not fit, or it has no optimizer or iteration to go on from.
+        """
+        path, checkpoint = checkpoint, self.load_checkpoint(checkpoint, map_location)
+        meta = checkpoint['meta']
+        states = checkpoint.get('optimizer', {})
+        if 'iter' not in meta or (resume_optimizer and states.keys() != self.optimizer.keys()):
+            raise CheckpointError(f'{path} holds weights but not the state of a training run: '
+                                  'start from it with --cfg-options load_from=... instead of --resume')
+        if resume_optimizer:
+            for name, optimizer in self.optimizer.items():
+                self._load_optimizer(optimizer, states[name], path)
+        self._epoch = meta.get('epoch', 0)
+        self._iter = self._inner_iter = self.saved_iter = meta['iter']
+        self.meta.setdefault('hook_msgs', {}).update(meta.get('hook_msgs', {}))
+        self.counts = Counter(self.meta['hook_msgs'].get('counts', {}))
+        if meta.get('seed', self.cfg.seed) != self.cfg.seed:
+            self.logger.warning(f'{path} was trained with seed {meta["seed"]}; with {self.cfg.seed} images come in '
+                                'another order from here on')
+        # Checkpoints of MMEditing lack what follows.
+        self.position = checkpoint.get('samples', self.iter * batch_size(self.cfg, 'train') * dist.world_size())
+        update = self._update()
+        if update and 'update' in checkpoint:
+            update.load_state_dict(checkpoint['update'])
+        elif hasattr(update, 'steps'):
+            update.steps = self._iter
+        ranks = checkpoint.get('ranks', [])
+        if len(ranks) == dist.world_size():  # else they belong to other processes
+            self.log_buffer.load_state_dict(ranks[dist.rank()]['log_window'])
+            restore_random_state(ranks[dist.rank()]['random'])
+
+    @staticmethod
+    def _load_optimizer(optimizer, state, path):
+        """Adam's averages and steps from the checkpoint; learning rate and the like as the config has them now."""
+        configured = [{key: value for key, value in group.items() if key != 'params'}
+                      for group in optimizer.param_groups]
+        try:
+            optimizer.load_state_dict(state)
+        except ValueError as error:
+            raise CheckpointError(f'{path}: its optimizer does not fit this config ({error})') from error
+        for group, settings in zip(optimizer.param_groups, configured, strict=True):
+            group.update(settings, initial_lr=settings['lr'])
+
+    def save_checkpoint(self, out_dir, filename_tmpl='iter_{}.pth', meta=None, save_optimizer=True,
+                        create_symlink=True) -> bool:
+        """Save under `out_dir/filename_tmpl`, atomically; with `create_symlink`, `latest.pth` leads to it.
+
+        Called on every rank; the first one writes. If the disk is full, or weights are not finite, the log
+        says so, nothing is replaced and training goes on.
+
+        Returns:
+            bool: Whether it is written.
+        """
+        path, written = Path(out_dir) / filename_tmpl.format(self.done), True
+        # Without these, what a resumed run does would not be what this one does.
+        ranks = dist.gather(dict(random=random_state(), log_window=self.log_buffer.state_dict(),
+                                        counts=dict(self.stream.counts) if self.stream else {}))
+        counts = sum((Counter(state.pop('counts')) for state in ranks), self.counts)
+        self.meta.setdefault('hook_msgs', {})['counts'] = dict(counts)
+        if self.rank == 0:
+            try:
+                update = self._update().state_dict() if self._update() else None
+                meta = dict(meta or {}, **(self.meta or {}), epoch=self.epoch, iter=self.done, time=time.asctime())
+                save_checkpoint(path, self.model, self.optimizer if save_optimizer else None, meta,
+                                samples=self.position, update=update, ranks=ranks)
+            except (OSError, FloatingPointError) as error:
+                reason = getattr(error, 'strerror', None) or error
+                self.logger.error(f'{path}: not saved ({reason}); earlier ones are as they were, training goes on')
+                written = False
+        written = not dist.highest(int(not written))
+        if written and save_optimizer:
+            self.saved_iter = self.done
+        if written and create_symlink and self.rank == 0:
+            try:
+                point_latest_to(path)
+            except OSError as error:
+                self.logger.error(f'latest.pth does not lead to {path.name} ({error.strerror}); --resume finds it')
+        return written
+
+    def save_now(self) -> bool:
+        """Save the last finished iteration if there is one and it is not saved yet; returns whether it is on disk."""
+        return self.done > 0 and (self.saved_iter == self.done or self.save_checkpoint(self.work_dir))
+
+    def agree(self, wish: int, problem=None) -> int:
+        """The highest of the ranks' wishes (GO_ON, STOP, FAIL), on every rank.
+
+        Raises:
+            UserError: It is FAIL: the problem of the first rank that has one, after saving what is done.
+        """
+        decision = dist.highest(wish)
+        if decision == FAIL:
+            problem = next(filter(None, dist.gather(problem)))
+            raise type(problem)(f'{problem} ({self._what_is_saved()})')
+        return decision
+
+    def _next_batch(self, stream) -> dict:
+        """The next batch, or an orderly end if any rank wants one."""
+        batch, problem, wish = None, None, STOP if self.stop_requested else GO_ON
+        if wish is GO_ON:
+            waited = self._waiting_time()
+            try:
+                batch = stream.next()
+                self.log_buffer.update(dict(data_time=waited()))
+            except UserError as error:
+                # A scheduler may have sent the signal to the workers too.
+                problem, wish = (None, STOP) if self.stop_requested else (error, FAIL)
+        if self.agree(wish, problem) == STOP:
+            self._stop()
+        if self.iter == self.start_iter:  # workers have to start first: no part of what an iteration takes
+            self.log_buffer.val_history['data_time'][-1] = 0.0
+            self._start_clock()
+        return batch
+
+    def _stop(self):
+        raise Stopped(f'stopped after iteration {self.done} of {self.max_iters}; {self._what_is_saved()}')
+
+    def _what_is_saved(self) -> str:
+        if self.done == 0:
+            return 'nothing is lost: start again'
+        if self.save_now():
+            return f'iteration {self.done} is saved in {self.work_dir}: go on with --resume'
+        return f'iteration {self.done} could not be saved: --resume goes on from an earlier one'
+
+    @contextmanager
+    def readable_failures(self):
+        """No memory, or no compiler, is no bug: say what to do, and save unless the weights were being changed.
+
+        Raises:
+            UserError: Instead of what was raised within.
+        """
+        try:
+            yield
+        except Exception as error:
+            dynamo = sys.modules.get('torch._dynamo.exc')
+            if dynamo and isinstance(error, dynamo.TorchDynamoException):
+                reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
+                raise OneRankError(f'config key "compile": torch.compile failed ({reason}); use False') from error
+            if not is_out_of_memory(error):
+                raise
+            message = f'out of memory on {self.device} in iteration {self.iter + 1}; {advice(self.cfg, self.device)}'
+            # Other ranks may have memory enough: alone this one cannot save.
+            if dist.world_size() == 1 and not getattr(self._update(), 'stepping', True):
+                message += f'; {self._what_is_saved()}'
+            raise OutOfMemory(message) from error
+
+    def _waiting_time(self):
+        """Starts to measure how long the device is without work for want of data; returns how to end it (s).
+
+        On CUDA two events in the device's own stream tell; they are read only for the log. While the device
+        is still busy with the last iteration, waiting for data costs nothing.
+        """
+        if self.device.type != 'cuda':
+            start = time.perf_counter()
+            return lambda: time.perf_counter() - start
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record()
+
+        def seconds():
+            after.synchronize()
+            return before.elapsed_time(after) / 1000
+
+        def end():
+            after.record()
+            return seconds
+
+        return end
+
+    def _start_clock(self) -> None:
+        self._mark, self._untimed = time.perf_counter(), 0.0
+
+    def _time_iteration(self) -> None:
+        now = time.perf_counter()
+        self.log_buffer.update(dict(time=max(now - self._mark - self._untimed, 0.0)))
+        self._mark, self._untimed = now, 0.0
+
+    def _update(self):
+        return getattr(self.model, 'update', None)  # MMEditing's own restorers have none

@@ -1,0 +1,293 @@
+"""Training a config: what `tools/train.py` does."""
+import logging
+import sys
+from functools import partial
+from pathlib import Path
+
+import mmedit
+import torch
+from mmcv.utils import collect_env
+from mmedit.apis import set_random_seed
+from mmedit.core import build_optimizers
+from mmedit.utils import get_root_logger
+
+import facesr
+from facesr.checkpoint.io import read_checkpoint
+from facesr.checkpoint.naming import find_latest, numbered_checkpoints
+from facesr.checkpoint.weights import load_weights
+from facesr.config import Config, config_text
+from facesr.datasets.batch_stream import BatchStream
+from facesr.datasets.checks import check_pairs, check_training_data
+from facesr.datasets.loader import build_eval_loader, build_train_loader
+from facesr.datasets.seeded_samples import SeededSamples
+from facesr.degradation.device import OPENCV
+from facesr.engine.hooks.checkpoint_hook import SRCheckpointHook
+from facesr.engine.hooks.ema_hook import GeneratorEMAHook
+from facesr.engine.hooks.eval_hook import SREvalHook
+from facesr.engine.hooks.text_logger import log_to_file
+from facesr.engine.preflight import PLAIN_STEP, check_choices, check_discriminator, check_numbers, check_schedule
+from facesr.engine.runner import VALIDATION_DUE, SRIterBasedRunner
+from facesr.evaluation.metrics import check_metrics, least_side
+from facesr.models.build import build_restorer, check_budget, check_scale, count_discriminator
+from facesr.utils import dist
+from facesr.utils.errors import CheckpointError, UserError, mistakes_in
+from facesr.utils.files import remove_leftovers, write_atomic
+from facesr.utils.memory import limit_memory, peak_memory
+from facesr.utils.precision import amp_dtype
+
+RESUME_LATEST, RESUME_AUTO = 'latest', 'auto'
+# Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
+EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 60, 70, 80, 90
+
+
+def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
+    """Train, validate and keep checkpoints in `cfg.work_dir`.
+
+    Args:
+        cfg (Config): From `load_config`.
+        name (str): The experiment's name in logs and checkpoints (the config's file name).
+        resume (str | None): A checkpoint to continue from, 'latest' for the work dir's newest, or 'auto' for the
+            newest if there is one, else from the start.
+        validate (bool): Validate at the config's interval. Default: True.
+
+    Raises:
+        Stopped: SIGINT or SIGTERM asked for it; everything is saved.
+        UserError: Config, data, budget, schedule or checkpoint are not in order (no file was written then), or
+            training came to an end that it says how to avoid.
+    """
+    work_dir = Path(cfg.work_dir)
+    resume = _find_resume(resume, work_dir)
+    model, parameters = prepare(cfg, validate, load=not resume)
+    with mistakes_in('log_level'):
+        logger = get_root_logger(log_level=cfg.log_level)
+    runner = build_runner(model, cfg, logger, validate, cfg.work_dir)
+    if resume:
+        runner.resume(resume)
+        _refuse_to_leave_newer_ones_behind(resume, runner.iter, work_dir)
+    if runner.iter >= cfg.total_iters and not runner.meta['hook_msgs'].get(VALIDATION_DUE):
+        logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters} in {resume}')
+        return
+    stream = build_stream(cfg, runner.position, report=_reporter(logger))
+
+    # No file was written up to here, and everything that a user can get wrong has been looked at (but whether the
+    # cache can be written).
+    runner.meta.update({'exp_name': name, 'mmedit Version': mmedit.__version__, 'seed': cfg.seed,
+                        'parameters': parameters, 'env_info': _env_info()})
+    if dist.rank() == 0:
+        _start_log(cfg, name, runner)
+    if resume:
+        logger.info(f'resumed from {resume} at iteration {runner.iter}')
+    try:
+        fill_cache(stream.loader.dataset, logger)
+        runner.run(stream)
+    except UserError as error:
+        log_to_file(logger, str(error))  # the tool shows it as its last line
+        raise
+    _say_goodbye(runner, cfg)
+
+
+def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
+    """Look at everything that can be wrong and build the model, ready to train on its device.
+
+    Args:
+        cfg (Config): From `load_config`.
+        validate (bool): Look at the validation images too. Default: True.
+        load (bool): Start from `load_from` if the config names one. Default: True.
+
+    Returns:
+        tuple: The restorer and its generator's number of parameters.
+
+    Raises:
+        UserError: Config, data, budget or schedule are not in order.
+    """
+    _check(cfg, validate)
+    device = dist.device()
+    dtype = amp_dtype(cfg.get('amp'), device)
+    limit_memory(cfg.get('memory_limit_gb'), device)
+    set_random_seed(cfg.seed)
+    model = build_restorer(cfg)
+    parameters = check_budget(model.generator, cfg, count_discriminator(model))
+    check_scale(model.generator, cfg)
+    if cfg.get('ema') is not None:
+        model.add_ema()
+    if cfg.get('load_from') and load:
+        if not Path(cfg.load_from).exists() and cfg.get('load_hint'):
+            raise UserError(f'config key "load_from": {cfg.load_from} is not there; {cfg.load_hint}')
+        load_weights(model, read_checkpoint(cfg.load_from), cfg.load_from)
+    if device.type == 'cuda':
+        torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
+    if hasattr(model, 'prepare_training'):
+        model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
+                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'),
+                               cfg.get('degrade_jpeg', OPENCV))
+    elif dist.world_size() > 1:
+        raise UserError(f'config key "model.type": {cfg.model.type} trains in one process only; use FaceRestorer')
+    # What ranks draw from here on differs; the weights they began with do not.
+    set_random_seed(cfg.seed + dist.rank())
+    return model.to(device), parameters
+
+
+def _find_resume(resume, work_dir: Path):
+    if work_dir.exists() and not work_dir.is_dir():
+        raise UserError(f'--work-dir {work_dir}: is a file; give a folder')
+    latest = find_latest(work_dir)
+    if resume == RESUME_AUTO:
+        return latest
+    if resume == RESUME_LATEST:
+        if latest is None:
+            raise CheckpointError(f'--resume: no checkpoint in {work_dir} yet; leave --resume out to start, '
+                                  'or name one: --resume CKPT')
+        return latest
+    if resume is None and latest is not None:
+        raise UserError(f'{work_dir} already has {latest.resolve().name}; go on with --resume, or start anew with '
+                        'another --work-dir')
+    return resume
+
+
+def _refuse_to_leave_newer_ones_behind(resume, iteration: int, work_dir: Path) -> None:
+    """Else the next --resume would go on from the newer ones, and this branch be forgotten."""
+    for number, _, newer in numbered_checkpoints(work_dir)[-1:]:
+        if number > iteration:
+            raise UserError(f'--resume {resume}: is at iteration {iteration}, but {work_dir} has {newer.name}; go on '
+                            'from the older one in another folder, with --work-dir')
+
+
+def _reporter(logger: logging.Logger):
+    """Warnings that concern one rank: the loggers of all but the first are mute."""
+    if dist.rank() == 0:
+        return logger.warning
+    return lambda text: print(f'[rank {dist.rank()}] {text}', file=sys.stderr)
+
+
+def _check(cfg: Config, validate: bool) -> None:
+    check_numbers(cfg)
+    check_choices(cfg)
+    check_discriminator(cfg)
+    check_metrics(cfg)
+    check_schedule(cfg)
+    check_training_data(cfg)
+    if validate and cfg.get('evaluation'):
+        check_pairs('val', cfg, least_side(cfg.get('test_cfg')))
+
+
+def build_runner(model, cfg: Config, logger: logging.Logger, validate: bool = True, work_dir=None) -> SRIterBasedRunner:
+    """A runner with the config's optimizers and hooks.
+
+    Args:
+        model (BasicRestorer): From `prepare`.
+        cfg (Config): From `load_config`.
+        logger (logging.Logger): Where its messages go.
+        validate (bool): Whether it validates. Default: True.
+        work_dir (str | None): Where it writes; without one nothing is written, and it cannot `run`.
+    """
+    with mistakes_in('optimizers'):
+        optimizers = build_optimizers(model, cfg.optimizers)
+    runner = SRIterBasedRunner(
+        model,
+        optimizer=optimizers,
+        work_dir=work_dir,
+        logger=logger,
+        meta=dict(hook_msgs={}),
+        max_iters=cfg.total_iters,
+        cfg=cfg,
+        log_window=cfg.log_config.interval)
+    _register_hooks(runner, cfg, validate)
+    return runner
+
+
+def build_stream(cfg: Config, position: int = 0, report=print) -> BatchStream:
+    """The config's training batches from a position in the order of samples on."""
+    skip = cfg.get('on_data_error', 'stop') == 'skip'
+    return BatchStream(partial(build_train_loader, cfg.data, cfg.seed, skip_unreadable=skip), position, skip, report)
+
+
+def fill_cache(samples: SeededSamples, logger: logging.Logger) -> None:
+    """Put all training images into the cache that the config's `cache_images` asks for, if it does.
+
+    Of several processes one on each machine does it; the others wait.
+
+    Raises:
+        UserError: It cannot be written; on every rank.
+    """
+    problem = None
+    for load in samples.caches:
+        if dist.local_rank() == 0:
+            try:
+                load.cached.fill(samples.paths, load.decode, logger.info)
+            except (UserError, OSError) as error:
+                problem = f'{error.filename}: {error.strerror}' if isinstance(error, OSError) else str(error)
+    problem = next(filter(None, dist.gather(problem, patient=True)), None)
+    if problem:
+        raise UserError(problem)
+
+
+def _start_log(cfg: Config, name: str, runner: SRIterBasedRunner) -> None:
+    work_dir = Path(runner.work_dir)
+    remove_leftovers(work_dir, '*.pth')
+    write_atomic(work_dir / f'{name}.py', config_text(cfg))
+    write_atomic(work_dir / 'environment.txt', f'{runner.meta["env_info"]}\n')
+    _log_to(work_dir / f'{runner.timestamp}.log', runner.logger)
+    cap = f'{cfg.budget:,}' if cfg.get('budget') else 'none'
+    processes = f'{dist.world_size()} processes, each ' if dist.world_size() > 1 else ''
+    precision = str(amp_dtype(cfg.get('amp'), runner.device) or torch.float32).removeprefix('torch.')
+    more = f' and {count:,} discriminator' if (count := count_discriminator(runner.model)) else ''
+    runner.logger.info(f'{name}: {runner.meta["parameters"]:,} generator{more} parameters (cap: {cap}), '
+                       f'seed {cfg.seed}, {precision}, {processes}on {_device_name()}')
+    told = dict(PLAIN_STEP, memory_limit_gb=None)
+    del told['amp']  # the precision is in the line above
+    chosen = [f'{key}={cfg[key]}' for key, plain in told.items() if cfg.get(key, plain) != plain]
+    if chosen:
+        runner.logger.info(f'with {", ".join(chosen)}')
+
+
+def _log_to(path: Path, logger: logging.Logger) -> None:
+    """Write the log to this file too, and no longer to that of an earlier run in this process."""
+    for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
+        logger.removeHandler(handler)
+        handler.close()
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter('%(asctime)s - %(name)s - %(levelname)s - %(message)s'))
+    logger.addHandler(handler)
+
+
+def _env_info() -> str:
+    # mmcv's report; MMEditing's own would take this repository's git commit for MMEditing's.
+    info = dict(collect_env(), MMEditing=mmedit.__version__, facesr=facesr.__version__)
+    return '\n'.join(f'{key}: {value}' for key, value in info.items())
+
+
+def _device_name() -> str:
+    if torch.cuda.is_available():
+        return f'CUDA ({torch.cuda.get_device_name(dist.device())})'
+    return f'the CPU ({torch.get_num_threads()} threads; no CUDA device found)'
+
+
+def _say_goodbye(runner: SRIterBasedRunner, cfg: Config) -> None:
+    messages, peak = runner.meta['hook_msgs'], peak_memory(runner.device)
+    parts = [f'done: {cfg.total_iters} iterations, in {cfg.work_dir}']
+    if messages.get('best_ckpt'):
+        parts.append(f'best checkpoint: {messages["best_ckpt"]}')
+    if peak is not None:
+        parts.append(f'peak memory: {peak / 1024:.2f} GiB')
+    parts += [f'{name}: {number}' for name, number in messages.get('counts', {}).items()]
+    runner.logger.info('; '.join(parts))
+
+
+def _register_hooks(runner, cfg: Config, validate: bool) -> None:
+    with mistakes_in('lr_config'):
+        runner.register_lr_hook(dict(cfg.lr_config))
+    if cfg.get('ema') is not None:
+        with mistakes_in('ema'):
+            runner.register_hook(GeneratorEMAHook(cfg.ema), priority=EMA_PRIORITY)
+    with mistakes_in('log_config'):
+        for hook in cfg.log_config.hooks:
+            runner.register_hook_from_cfg(dict(dict(interval=cfg.log_config.interval), **hook, priority=LOG_PRIORITY))
+    if validate and cfg.get('evaluation'):
+        loader = build_eval_loader(cfg.data, 'val')
+        with mistakes_in('evaluation'):
+            runner.register_hook(SREvalHook(loader, **cfg.evaluation), priority=EVAL_PRIORITY)
+    with mistakes_in('checkpoint_config'):
+        runner.register_hook(SRCheckpointHook(**cfg.checkpoint_config), priority=CHECKPOINT_PRIORITY)
+    for hook in cfg.get('custom_hooks') or []:
+        with mistakes_in('custom_hooks'):
+            runner.register_hook_from_cfg(hook)

@@ -1,0 +1,175 @@
+"""Restoring images with a model, and measuring them as the competition does."""
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from facesr.evaluation.metrics import EMA_SUFFIX, build_metrics, psnr_of_arrays
+from facesr.inference.network import as_arrays, network, to_uint8
+from facesr.utils.dist import unwrapped
+from facesr.utils.errors import UserError
+
+
+class Restored(NamedTuple):
+    """One image that went through a model; arrays are uint8, BGR, (height, width, 3)."""
+    lq_path: str
+    hq: np.ndarray
+    lq: np.ndarray
+    gt: np.ndarray | None
+
+
+class ImageResult(NamedTuple):
+    """Metrics of one image by name, as float (PSNR in dB)."""
+    name: str
+    metrics: dict
+
+
+class Batch(NamedTuple):
+    """Images of a loader: uint8, RGB, (n, 3, h, w), on the host; `gt` is None where there is none."""
+    lq_paths: list
+    lq: torch.Tensor
+    gt: torch.Tensor | None
+
+
+def restore(net: Callable, loader) -> Iterator[Restored]:
+    """Run a restorer over a loader, image by image in the loader's order.
+
+    Rounding and clipping are MMEditing's `tensor2img`, so the arrays equal what
+    `BasicRestorer.forward_test` writes.
+
+    Args:
+        net (Callable): From `facesr.inference.network.network`.
+        loader (DataLoader): Batches with `lq` (n, 3, h, w), `meta`, and `gt` if there is one: uint8, or float in
+            [0, 1].
+
+    Yields:
+        Restored: Per image.
+
+    Raises:
+        UserError: What the network gives is not finite.
+    """
+    for batch in read_batches(loader):
+        yield from _as_images(batch, restore_batch(net, batch))
+
+
+def evaluate(net: Callable, loader, metrics: dict) -> Iterator[tuple[Restored, ImageResult]]:
+    """As `restore`, of pairs, with what each image measures.
+
+    Args:
+        net (Callable): From `facesr.inference.network.network`.
+        loader (DataLoader): Pairs.
+        metrics (dict[str, Callable]): From `facesr.evaluation.metrics.build_metrics`.
+    """
+    for batch in read_batches(loader):
+        hq = restore_batch(net, batch)
+        yield from zip(_as_images(batch, hq), measure(metrics, batch, hq), strict=True)
+
+
+def read_batches(loader) -> Iterator[Batch]:
+    """A loader's batches, with a progress bar."""
+    with tqdm(total=len(loader.sampler), desc='restore', unit='image', leave=False, disable=None) as progress:
+        for batch in _ahead(iter(loader)):
+            paths = [meta['lq_path'] for chunk in batch['meta'].data for meta in chunk]
+            yield Batch(paths, to_uint8(batch['lq']), to_uint8(batch['gt']) if 'gt' in batch else None)
+            progress.update(len(paths))
+
+
+def _ahead(batches: Iterator) -> Iterator:
+    """The same, but the next one is loaded by a thread while this one is worked on."""
+    same_device = partial(torch.cuda.set_device, torch.cuda.current_device()) if torch.cuda.is_available() else None
+    with ThreadPoolExecutor(1, initializer=same_device) as loading:
+        following = loading.submit(next, batches, None)
+        try:
+            while (batch := following.result()) is not None:
+                following = loading.submit(next, batches, None)
+                yield batch
+        finally:
+            del following  # a failed one's traceback leads back here and would keep the loader's processes
+
+
+def restore_batch(net: Callable, batch: Batch) -> torch.Tensor:
+    """HQ images: uint8, RGB, (n, 3, scale h, scale w), on the network's device.
+
+    Raises:
+        UserError: What the network gives is not finite.
+    """
+    output = net(batch.lq.float().div_(255))
+    finite = output.isfinite().flatten(1).all(1).tolist()
+    if not all(finite):
+        raise UserError(f'{batch.lq_paths[finite.index(False)]}: the network gives NaN or infinite values; take an '
+                        'earlier checkpoint, or full precision if --amp was given')
+    return to_uint8(output)
+
+
+def measure(metrics: dict, batch: Batch, hq: torch.Tensor) -> list:
+    """An `ImageResult` per image of a batch of pairs, computed where `hq` is.
+
+    Raises:
+        UserError: HQ and GT have different sizes.
+    """
+    if hq.shape != batch.gt.shape:
+        (height, width), (gt_height, gt_width) = hq.shape[-2:], batch.gt.shape[-2:]
+        raise UserError(f'{batch.lq_paths[0]}: the network makes {width}x{height} of it, but its GT is '
+                        f'{gt_width}x{gt_height}; give a config whose scale fits')
+    gt = batch.gt.to(hq.device, non_blocking=True)
+    values = {name: compute(hq, gt).tolist() for name, compute in metrics.items()}
+    return [ImageResult(Path(path).name, {name: values[name][i] for name in metrics})
+            for i, path in enumerate(batch.lq_paths)]
+
+
+def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: int = 0):
+    """Restore and measure every pair of a loader, with the generator and its moving average if there is one.
+
+    Args:
+        model (BasicRestorer): On its device, wrapped or not; set to eval mode here.
+        loader (DataLoader): Pairs.
+        stop (Callable[[], bool]): Asked after each batch whether to give up.
+        keep (list | None): The first `keep_at_most` `Restored` are put there.
+        keep_at_most (int): Their number. Default: 0.
+
+    Returns:
+        list[ImageResult] | None: Per image, the average's metrics with `_ema` appended to their names; None
+            if it was given up.
+    """
+    model = unwrapped(model)
+    net, ema = network(model), network(model, ema=True) if hasattr(model, 'generator_ema') else None
+    results, metrics = [], build_metrics(model.test_cfg)
+    for batch in read_batches(loader):
+        hq = restore_batch(net, batch)
+        measured = measure(metrics, batch, hq)
+        if keep is not None and len(keep) < keep_at_most:
+            keep.extend(_as_images(batch, hq)[:keep_at_most - len(keep)])
+        if ema:
+            for result, average in zip(measured, measure(metrics, batch, restore_batch(ema, batch)), strict=True):
+                result.metrics.update({name + EMA_SUFFIX: value for name, value in average.metrics.items()})
+        results += measured
+        if stop():
+            return None
+    return results
+
+
+def mean_metrics(results) -> dict:
+    """Mean of each metric over images."""
+    return {name: math.fsum(r.metrics[name] for r in results) / len(results) for name in results[0].metrics}
+
+
+def bicubic(lq: np.ndarray, scale: int = 4) -> np.ndarray:
+    """What a model has to beat: OpenCV's bicubic upscaling, uint8 (h, w, 3) -> (scale h, scale w, 3)."""
+    return cv2.resize(lq, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+
+
+def bicubic_psnr(lq: np.ndarray, gt: np.ndarray, crop_border: int = 0) -> float:
+    """PSNR in dB of bicubic upscaling of a pair of uint8 images (h, w, 3)."""
+    return psnr_of_arrays(bicubic(lq, gt.shape[0] // lq.shape[0]), gt, crop_border)
+
+
+def _as_images(batch: Batch, hq: torch.Tensor) -> list:
+    gt = [None] * len(hq) if batch.gt is None else as_arrays(batch.gt)
+    return list(map(Restored, batch.lq_paths, as_arrays(hq), as_arrays(batch.lq), gt))

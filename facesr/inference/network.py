@@ -1,0 +1,69 @@
+"""How images go through a model: which weights, which precision, and the self-ensemble."""
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from facesr.utils.dist import unwrapped
+from facesr.utils.precision import amp_dtype
+from facesr.utils.threads import one_thread
+
+
+def network(model, ema: bool = False, self_ensemble: bool = False, amp=None) -> Callable:
+    """What restores a batch of LQ images: (n, 3, h, w) -> (n, 3, scale h, scale w), RGB in [0, 1], float32.
+
+    Results are not clipped. The model is set to eval mode; batches go to its device.
+
+    Args:
+        model (BasicRestorer): On its device, wrapped or not.
+        ema (bool): Use `FaceRestorer`'s moving average of the generator. Default: False.
+        self_ensemble (bool): Mean over the eight flips and transposes (see `self_ensemble`). Default: False.
+        amp (str | None): Mixed precision, as the config's `amp`. Default: None.
+
+    Raises:
+        UserError: The device cannot compute in `amp`.
+    """
+    model = unwrapped(model).eval()
+    device = next(model.parameters()).device
+    net, dtype = model.generator_ema if ema else model.forward_dummy, amp_dtype(amp, device)
+
+    @torch.no_grad()
+    def forward(lq: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            return net(lq).float()
+
+    def restore(lq: torch.Tensor) -> torch.Tensor:
+        lq = lq.to(device, non_blocking=True)
+        return geometric_self_ensemble(forward, lq) if self_ensemble else forward(lq)
+
+    return restore
+
+
+def geometric_self_ensemble(net: Callable, lq: torch.Tensor) -> torch.Tensor:
+    """Mean of a network's outputs over the eight flips and transposes of its input, each undone ("EDSR+").
+
+    Args:
+        net (Callable): (n, c, h, w) -> (n, c, scale h, scale w).
+        lq (Tensor): (n, c, h, w).
+
+    Source: Timofte et al., "Seven ways to improve example-based single image super resolution", CVPR 2016.
+    """
+    total = None
+    for transpose in (False, True):
+        for flips in ((), (-1, ), (-2, ), (-2, -1)):
+            image = (lq.mT if transpose else lq).flip(flips)
+            output = net(image).flip(flips)
+            output = output.mT if transpose else output
+            total = output if total is None else total + output
+    return total / 8
+
+
+@one_thread()
+def to_uint8(images: torch.Tensor) -> torch.Tensor:
+    """8-bit images of such in [0, 1], clipped and rounded as MMEditing's `tensor2img`; uint8 stays as it is."""
+    return images if images.dtype == torch.uint8 else images.clamp(0, 1).mul_(255).round_().to(torch.uint8)
+
+
+def as_arrays(images: torch.Tensor) -> np.ndarray:
+    """RGB images (n, 3, h, w) as BGR arrays (n, h, w, 3) on the host."""
+    return np.ascontiguousarray(images.cpu().numpy()[:, ::-1].transpose(0, 2, 3, 1))

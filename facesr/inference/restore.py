@@ -1,0 +1,218 @@
+"""Restoring any images that a user has: what `tools/restore.py` does."""
+import os
+import re
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from facesr.inference.faces import crop_face
+from facesr.inference.network import to_uint8
+from facesr.inference.photos import Photo, as_output, read_photo, was_written_by_restore, write_photo
+from facesr.inference.tiling import PROBES, measure_overlap, restore_tiled
+from facesr.utils.errors import UserError
+from facesr.utils.images import IMG_EXTENSIONS, UNREAD
+from facesr.utils.memory import is_out_of_memory
+
+TILE = 256  # LQ pixels; SRResNet takes 0.9 GB for one in fp32
+LQ_FACE = 128  # side of the LQ faces that models are trained on
+# What is taken from a folder; a file that is named itself may be anything that Pillow opens.
+SUFFIXES = {suffix.lower() for suffix in (*IMG_EXTENSIONS, *UNREAD)} | {'.pgm', '.pbm', '.pnm', '.tga', '.jpe', '.mpo'}
+PENDING = 2  # images that wait to be written, at most
+
+
+class Job(NamedTuple):
+    """An image and the PNG to write; of its faces, if those are asked for, `<stem>_face<k>.png` instead."""
+    source: Path
+    output: Path
+
+    def face_output(self, index: int) -> Path:
+        """The PNG of a face; they count from 0."""
+        return self.output.with_name(f'{self.output.stem}_face{index}.png')
+
+
+class Outcome(NamedTuple):
+    """What became of the jobs: PNGs written, a line for each image that failed, how many images a note holds of."""
+    written: int
+    failures: list
+    notes: Counter
+
+
+def find_images(inputs) -> tuple:
+    """The images that were named, and those directly in folders that were (sorted, without hidden files).
+
+    Returns:
+        tuple[list[Path], int]: Them, and the number of other files in the folders.
+
+    Raises:
+        UserError: An input does not exist, or a folder has no images.
+    """
+    images, others = [], 0
+    for path in map(Path, inputs):
+        if not path.is_dir():
+            if not path.is_file():
+                raise UserError(f'{path}: no such file or folder')
+            images.append(path)
+            continue
+        files = [Path(entry) for entry in os.scandir(path) if entry.is_file() and not entry.name.startswith('.')]
+        found = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
+        if not found:
+            raise UserError(f'{path}: no images in it (sub-folders are not looked into)')
+        images += found
+        others += len(files) - len(found)
+    return images, others
+
+
+def plan(images, out, faces: bool = False, skip_existing: bool = False) -> list:
+    """Where each image goes, checked before anything is computed.
+
+    Args:
+        images (list[Path]): From `find_images`.
+        out (str | Path): The folder for the PNGs.
+        faces (bool): Whether faces are written instead of whole images. Default: False.
+        skip_existing (bool): Leave out images whose PNG is there. Default: False.
+
+    Returns:
+        list[Job]
+
+    Raises:
+        UserError: Two images would be one PNG, or one would replace an input or a file that is not ours.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f'{out}: is a file; give --out a folder')
+    jobs, sources, taken = [], {path.resolve() for path in images}, {}
+    names = os.listdir(out) if faces and out.is_dir() else []
+    for path in images:
+        job = Job(path, out / f'{path.stem}.png')
+        first = taken.setdefault(job.output.name.casefold(), path)  # many disks do not tell X.png from x.png
+        if first is not path:
+            same = first.resolve() == path.resolve()
+            raise UserError(f'{path}: is named twice; leave one out' if same else
+                            f'{path} and {first} would both become {job.output}; rename one, or restore them apart')
+        present = _faces_present(job, names) if faces else [job.output] if os.path.lexists(job.output) else []
+        if any(file.resolve() in sources for file in present):
+            raise UserError(f'{present[0]}: is an input, which would be overwritten; give --out another folder')
+        if not (skip_existing and present):
+            jobs.append(job)
+            for file in present:
+                if not was_written_by_restore(file):
+                    raise UserError(f'{file}: is there and was not made by this tool; give --out another folder')
+    return jobs
+
+
+def _faces_present(job: Job, names) -> list:
+    """A job's faces among the files in the folder of its output."""
+    pattern = re.compile(rf'{re.escape(job.output.stem)}_face\d+\.png')
+    return [job.output.with_name(name) for name in names if pattern.fullmatch(name)]
+
+
+class Restorer:
+    """Restores 8-bit images of any size, those that are larger than a tile in tiles.
+
+    Args:
+        net (Callable): From `facesr.inference.network.network`.
+        tile (int): See `restore_tiled`. Default: `TILE`.
+        overlap (int | None): See `restore_tiled`; None: measured when the first tile is needed. Default: None.
+        measured (Callable | None): The network to measure, in full precision; None: `net`. Default: None.
+    """
+
+    def __init__(self, net: Callable, tile: int = TILE, overlap: int | None = None, measured: Callable | None = None):
+        self._net, self._tile, self._overlap, self._measured = net, tile, overlap, measured or net
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        """uint8, RGB, (h, w, 3) -> (scale h, scale w, 3), rounded and clipped as MMEditing's `tensor2img`.
+
+        Raises:
+            UserError: Memory does not suffice, a tile is too small, or what comes out is not finite.
+        """
+        lq = torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None].float().div_(255)
+        try:
+            overlap = self.overlap if 0 < self._tile < max(lq.shape[-2:]) else 0
+            hq = restore_tiled(self._net, lq, self._tile, overlap, _finished)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            smaller = self._tile // 2 if 0 < self._tile < max(lq.shape[-2:]) else max(lq.shape[-2:]) // 2
+            raise UserError(f'memory does not suffice; give --tile {max(1, min(smaller, TILE))}') from error
+        return hq[0].permute(1, 2, 0).numpy()
+
+    @property
+    def overlap(self) -> int:
+        """Of tiles, in LQ pixels."""
+        if self._overlap is None:
+            self._overlap = measure_overlap(self._measured)
+            if self._overlap is None:
+                self._overlap = PROBES[-1] // 2
+                tqdm.write('the network looks further than tiles overlap: seams may show')
+            tqdm.write(f'tiles of at most {self._tile} pixels, of which {self._overlap} on each side overlap')
+        return self._overlap
+
+
+def _finished(hq: torch.Tensor) -> torch.Tensor:
+    if not hq.isfinite().all():
+        raise UserError('the network gives NaN or infinite values; without mixed precision (--amp) it may not')
+    return to_uint8(hq)
+
+
+def restore_photos(jobs, restorer: Callable, find_faces: Callable | None = None) -> Outcome:
+    """Restore images one by one; PNGs are written while the next is computed.
+
+    An image that cannot be read, or has no face where faces are asked for, is passed over.
+
+    Args:
+        jobs (list[Job]): From `plan`.
+        restorer (Callable): uint8, RGB, (h, w, 3) -> the same, scale times as large; a `Restorer`.
+        find_faces (Callable | None): From `build_face_finder`: each face is cut out and restored, instead of the
+            whole image. Default: None.
+
+    Raises:
+        UserError: As `Restorer`.
+        OSError: A PNG cannot be written.
+    """
+    written, failures, notes, pending = 0, [], Counter(), deque()
+    with ThreadPoolExecutor(1) as pool:
+        for job in tqdm(jobs, desc='restore', unit='image', disable=None):
+            try:
+                photo = read_photo(job.source)
+                targets = _whole(job, photo) if find_faces is None else _faces(job, photo, find_faces)
+            except UserError as error:
+                failures.append(str(error))
+                continue
+            except OSError as error:
+                failures.append(f'{job.source}: {error.strerror or error}')
+                continue
+            notes.update(photo.notes)
+            for output, part in targets:
+                pending.append(pool.submit(write_photo, output, _restored(job, part, restorer), part.icc_profile))
+                written += 1
+                while len(pending) > PENDING:
+                    pending.popleft().result()
+        for future in pending:
+            future.result()
+    return Outcome(written, failures, notes)
+
+
+def _restored(job: Job, photo: Photo, restorer: Callable):
+    try:
+        return as_output(photo, restorer(photo.rgb))
+    except UserError as error:
+        raise UserError(f'{job.source}: {error}') from error
+
+
+def _whole(job: Job, photo: Photo) -> list:
+    return [(job.output, photo)]
+
+
+def _faces(job: Job, photo: Photo, find_faces: Callable) -> list:
+    """What to write, and the LQ face for it."""
+    faces = find_faces(photo.rgb)
+    if not faces:
+        raise UserError(f'{job.source}: no face was found in it')
+    return [(job.face_output(i), photo._replace(rgb=crop_face(photo.rgb, landmarks, LQ_FACE), alpha=None))
+            for i, landmarks in enumerate(faces)]

@@ -1,0 +1,1 @@
+"""How generators are trained: the models that configs name as `model.type`."""

@@ -1,0 +1,1 @@
+"""What every room needs and none owns: files, images, errors, arguments, processes, memory. Knows no other room."""

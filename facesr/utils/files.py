@@ -1,0 +1,130 @@
+"""Files written whole or not at all, their hashes, and where torch keeps what it downloads."""
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from facesr.utils.errors import UserError
+
+UMASK = os.umask(0)  # can only be read by setting it, which threads must not do
+os.umask(UMASK)
+SPARE = 2**20  # bytes to leave on a disk, for the logs
+
+
+@contextmanager
+def atomic_path(path):
+    """Yields a temporary path beside `path` that replaces it on success and is removed on failure.
+
+    The data are flushed to the disk before the rename, so a kill at any moment leaves either the
+    old file or the new one, whole.
+
+    Raises:
+        OSError: The file cannot be written; it names `path`, not the temporary file.
+    """
+    path = Path(path)
+    temporary = elsewhere = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
+        os.close(handle)
+        try:
+            yield temporary
+        except OSError as error:
+            elsewhere = error if error.filename not in (None, temporary) else None
+            raise
+        with open(temporary, 'rb+') as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp made it private
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except BaseException as error:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error is not elsewhere:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def output_file(path, suffix: str) -> Path:
+    """The path of a file that a tool is about to write, if it has the suffix that belongs to it.
+
+    The suffix keeps a slip of the keyboard from replacing a checkpoint or a config.
+
+    Raises:
+        UserError: It is a folder or has another suffix.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix.lower() != suffix:
+        raise UserError(f'{path}: give the name of a {suffix} file to write')
+    return path
+
+
+def require_space(path, size: int) -> None:
+    """Look for room for `size` bytes beside `path` before anything is written.
+
+    Raises:
+        OSError: There is less.
+    """
+    free = shutil.disk_usage(Path(path).parent).free
+    if free < size + SPARE:
+        message = f'the disk is full: {size / 2**20:.0f} MiB are needed, {free / 2**20:.0f} MiB are free'
+        raise OSError(errno.ENOSPC, message, str(path))
+
+
+def remove_leftovers(folder, pattern: str = '*') -> None:
+    """Remove what a kill in the middle of `atomic_path` left in a folder, of files like `pattern`."""
+    for path in Path(folder).glob(f'.{pattern}.*.tmp'):
+        path.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let the renaming survive a power cut too, where folders can be flushed."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_atomic(path, data) -> None:
+    """Write str (as UTF-8) or bytes-like data to `path` at once, making its folder if need be."""
+    data = data.encode() if isinstance(data, str) else data
+    with atomic_path(path) as temporary:
+        Path(temporary).write_bytes(data)
+
+
+def as_json(content) -> str:
+    """Plain values as indented JSON; null where a number is infinite or NaN, which JSON has not."""
+    return f'{json.dumps(_finite(content), indent=2, allow_nan=False)}\n'
+
+
+def _finite(value):
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def file_sha256(path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hub_path(url: str) -> Path:
+    """Where torchvision keeps what it downloads from a URL (TORCH_HOME moves it): weights that others published have to
+    be there already, for nothing is downloaded unasked.
+    """
+    import torch  # here, because most of what writes files needs no torch
+    return Path(torch.hub.get_dir()) / 'checkpoints' / url.rpartition('/')[2]
