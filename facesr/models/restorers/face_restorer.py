@@ -29,9 +29,11 @@ class FaceRestorer(BasicRestorer):
 
     The arguments, the weights' names and the images that come out are `BasicRestorer`'s. How it trains
     (precision, accumulation, several processes, EMA) is set by `prepare_training`; until then it trains
-    as `BasicRestorer` does. With `add_ema` it also holds `generator_ema`, named as MMEditing's
-    `ExponentialMovingAverageHook` names it.
+    as `BasicRestorer` does. With `keep_results` its `train_step` gives its images too. With `add_ema` it also holds
+    `generator_ema`, named as MMEditing's `ExponentialMovingAverageHook` names it.
     """
+
+    keep_results = False
 
     def prepare_training(self, device, dtype=None, channels_last=False, compile=False, accumulation_steps=1,
                          grad_clip=None, degrade_jpeg=OPENCV):
@@ -85,17 +87,31 @@ class FaceRestorer(BasicRestorer):
             optimizer (dict[str, Optimizer]): With `generator`.
 
         Returns:
-            dict: `log_vars` (0-dim tensors; empty if the loss was not finite and the update skipped) and
-                `num_samples`.
+            dict: `log_vars` (0-dim tensors; empty if the loss was not finite and the update skipped),
+                `num_samples` and, with `keep_results`, `results` (lq, gt and output, on the device).
 
         Raises:
             TrainingDiverged: The loss was not finite too often in a row.
         """
         update = self.update
         images = self._training_images(data_batch)
-        log_vars = update(lambda lq, gt: self.forward_train(lq, gt)['losses'], images, optimizer['generator'],
-                          self._training_net)
-        return dict(log_vars=log_vars, num_samples=len(images['gt']))
+        made = []
+
+        def losses_of(lq, gt):
+            outputs = self.forward_train(lq, gt)
+            if self.keep_results:
+                made.append(outputs['results'])
+            return outputs['losses']
+
+        log_vars = update(losses_of, images, optimizer['generator'], self._training_net)
+        return dict(log_vars=log_vars, num_samples=len(images['gt']), **self._results(made))
+
+    @staticmethod
+    def _results(made: list) -> dict:
+        """The `results` of the chunks of a batch, as one."""
+        if not made:
+            return {}
+        return dict(results={name: torch.cat([part[name] for part in made]) for name in made[0]})
 
     def _training_images(self, data_batch) -> dict:
         if 'lq' in data_batch:
