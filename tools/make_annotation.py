@@ -12,6 +12,7 @@ def parse_args():
     parser.add_argument('gt_folder', nargs='?', default='data/FFHQ/train/GT', help='default: %(default)s')
     parser.add_argument('ann_file', nargs='?', default='annotations/ffhq_train.txt', help='default: %(default)s')
     parser.add_argument('--scale', type=positive_int, default=4, help='must divide every size (default: 4)')
+    parser.add_argument('--recursive', action='store_true', help='the images in sub-folders too, as sub/name.png')
     parser.add_argument('--force', action='store_true', help='replace an annotation file with other contents')
     parser.add_argument('--check', metavar='ANN_FILE', help='compare this file with GT_FOLDER; write nothing')
     return parser.parse_args()
@@ -22,7 +23,7 @@ def main():
     args = parse_args()
     if args.check:
         annotated = read_annotation(args.check)
-        found = differences(annotated, scan_folder(args.gt_folder, args.scale))
+        found = differences(annotated, scan_folder(args.gt_folder, args.scale, args.recursive))
         if found:
             print('\n'.join(found))
             raise UserError(f'{args.check}: {len(found)} difference(s) from {args.gt_folder}; make it anew with '
@@ -30,7 +31,7 @@ def main():
         print(f'{args.check}: {len(annotated)} images, agrees with {args.gt_folder}')
         return
 
-    infos = scan_folder(args.gt_folder, args.scale)
+    infos = scan_folder(args.gt_folder, args.scale, args.recursive)
     for info in not_rgb(infos):
         print(f'note: {info.name} has {info.channels} channels; it is converted to RGB when loaded')
     written = write_annotation(infos, args.ann_file, args.force)

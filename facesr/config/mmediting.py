@@ -65,6 +65,7 @@ def translate(cfg: Config) -> list:
     _translate_hooks(cfg, told)
     if isinstance(cfg.get('data'), dict):
         _translate_loaders(cfg.data, told)
+        _translate_flags(cfg, told)
         _translate_training_set(cfg.data, told)
         _translate_test_set(cfg.data, told)
     return told
@@ -208,6 +209,26 @@ def _translate_loaders(data: ConfigDict, told: list) -> None:
         own = (data.get('train_dataloader') or {}).get(key)
         if key in data and own is not None and own != data[key]:
             told.append(f'data.{key}={data[key]}: data.train_dataloader.{key}={own} goes before it')
+
+
+def _translate_flags(cfg: Config, told: list) -> None:
+    """`unchanged` gives images of other kinds than 8-bit colour as they are, which networks for colour cannot take."""
+    generator = (cfg.get('model') or {}).get('generator') or {}
+    if generator.get('in_channels', 3) != 3:
+        return
+    found = []
+
+    def visit(node) -> None:
+        for value in node.values() if isinstance(node, dict) else node:
+            if isinstance(value, (dict, list, tuple)):
+                visit(value)
+        if isinstance(node, dict) and node.get('type') == 'LoadImageFromFile' and node.get('flag') == 'unchanged':
+            node['flag'] = 'color'
+            found.append(node)
+
+    visit(cfg.data)
+    if found:
+        told.append('data: flag="unchanged" is "color", the same for images of 8-bit colour, which it makes of others')
 
 
 def _translate_training_set(data: ConfigDict, told: list) -> None:

@@ -38,6 +38,8 @@ def mistakes_in(key: str):
 
 def _likely_argument(error: Exception) -> str:
     """What argument of the class that mmcv was building from a config was meant by one that it has not, as a hint."""
+    while error.__context__:  # mmcv raises anew at each level
+        error = error.__context__
     unknown, kind, trace = re.search(r"unexpected keyword argument '(\w+)'", str(error)), None, error.__traceback__
     while unknown and trace:
         kind, trace = trace.tb_frame.f_locals.get('obj_cls', kind), trace.tb_next
