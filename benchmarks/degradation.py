@@ -101,7 +101,7 @@ def one_core(configs: dict, count: int, rounds: int) -> dict:
 def on_device(cfg, rounds: int) -> float:
     """Milliseconds per sample of the device's part, batch by batch."""
     device = torch.device('cuda', 0) if torch.cuda.is_available() else torch.device('cpu')
-    stream, degradation, times = BatchStream(lambda _start: loader(cfg)), BatchDegradation(cfg.degrade_jpeg), []
+    stream, degradation, times = BatchStream(lambda _start: loader(cfg)), BatchDegradation(), []
     for _ in range(rounds * 4):
         batch = to_device(stream.next(), device)
         start = time.perf_counter()

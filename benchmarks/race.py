@@ -44,10 +44,10 @@ from facesr.datasets.annotation import read_annotation, scan_folder, write_annot
 from facesr.engine.preflight import check_discriminator, check_schedule
 from facesr.evaluation.metrics import build_metrics
 from facesr.models.build import build_restorer, count_parameters
+from facesr.utils.choices import AMP_MODES
 from facesr.utils.cli import ArgumentParser, ConfigOptions, positive_int
 from facesr.utils.errors import UserError, report_user_errors
 from facesr.utils.files import as_json, write_atomic
-from facesr.utils.precision import AMP_MODES
 from facesr.utils.tables import text_table
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,14 +15,14 @@ from scipy.stats import ks_2samp
 from facesr.config import load_config
 from facesr.datasets.degrade import training_recipe
 from facesr.degradation.cpu import degrade
-from facesr.degradation.device import OPENCV, TORCHVISION, BatchDegradation
+from facesr.degradation.device import BatchDegradation
 from facesr.degradation.kernels import NEGLIGIBLE, full_kernel, trimmed
 from facesr.degradation.noise import noise_field
 from facesr.degradation.plan import KINDS, MODES, Blur, Jpeg, Noise, Plan, Quantize, Resize
 from facesr.degradation.recipe import Recipe
-from facesr.degradation.reference import NoiseRecord, degrade_by_mmedit
 from facesr.utils.errors import UserError
 from facesr.utils.random import seeded
+from tools._reference import NoiseRecord, degrade_by_mmedit
 
 COURSE, SECOND_ORDER = 'configs/srresnet_ffhq.py', 'configs/srresnet_ffhq_second_order.py'
 # In units of 1/255, for the same draws.
@@ -124,12 +124,6 @@ def test_jpeg_swaps_red_and_blue_as_the_reference_does(way, faces):
     straight = cv2.imencode('.jpg', cv2.cvtColor(faces[0], cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 60])[1]
     straight = cv2.cvtColor(cv2.imdecode(straight, 1), cv2.COLOR_BGR2RGB)
     assert np.abs(way(faces[0], [Jpeg(60)], None) * 255 - straight).mean() > 0.1
-
-
-@pytest.mark.filterwarnings('ignore:The image decoding:DeprecationWarning')
-def test_torchvisions_codec_gives_the_same_on_a_cpu(faces):
-    gt, plans = torch.rand(2, 3, 64, 48), [Plan((Jpeg(50),), (64, 48)), Plan((Jpeg(90),), (64, 48))]
-    assert torch.equal(*(BatchDegradation(codec)(gt, plans)[0] for codec in (OPENCV, TORCHVISION)))
 
 
 @ways

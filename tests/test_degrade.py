@@ -8,6 +8,7 @@ from facesr.config import load_config
 from facesr.datasets.batch_stream import to_device
 from facesr.datasets.degrade import Degrade
 from facesr.degradation.device import BatchDegradation
+from facesr.engine.preflight import check_choices
 from facesr.engine.train import build_stream, train
 from facesr.utils.errors import UserError
 
@@ -122,8 +123,7 @@ def test_a_recipe_whose_last_resize_may_be_left_out(tiny_config, tmp_path):
 
 
 @pytest.mark.parametrize('options, message', [
-    ({'degrade_on': 'device', 'model.type': 'BasicRestorer'}, '"degrade_on": BasicRestorer cannot'),
-    ({'degrade_jpeg': 'webp'}, '"degrade_jpeg" is \'webp\': give "opencv" or "torchvision"'),
+    ({'degrade_on': 'device', 'model.type': 'ESRGAN'}, '"degrade_on": ESRGAN cannot'),
     ({'degradation': []}, '"degradation": is empty'),
     ({'degradation.3.params.quality': [0, 0]}, 'give a range within 1 to 100'),
     ({'degradation.6.params.target_size': (64, 64)}, 'which the degradation does not make 4 times smaller'),
@@ -137,6 +137,16 @@ def test_mistakes_are_one_line(options, message, tiny_config, tmp_path):
     with pytest.raises(UserError, match=message):
         train(tiny_config(**options), 'run')
     assert not (tmp_path / 'work').exists()
+
+
+def test_a_codec_of_earlier_configs_is_one_line(tiny_config, tmp_path):
+    cfg = tiny_config()
+    cfg.degrade_jpeg = 'torchvision'
+    with pytest.raises(UserError, match='"degrade_jpeg" is \'torchvision\': .*; leave it out'):
+        train(cfg, 'run')
+    assert not (tmp_path / 'work').exists()
+    cfg.degrade_jpeg = 'opencv'  # as configs of earlier runs have it
+    check_choices(cfg)
 
 
 def test_it_takes_8_bit_images(tiny_config):

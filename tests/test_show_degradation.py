@@ -6,9 +6,9 @@ from PIL import Image
 
 from facesr.config import load_config
 from facesr.datasets.degrade import require_recipe
-from facesr.degradation.compare import compare
 from facesr.degradation.plan import Quantize
 from facesr.degradation.recipe import Recipe
+from tools._reference import compare
 
 CONFIG, SECOND_ORDER = 'configs/srresnet_ffhq.py', 'configs/srresnet_ffhq_second_order.py'
 

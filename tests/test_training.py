@@ -12,7 +12,8 @@ from mmedit.utils import get_root_logger
 from facesr.checkpoint.io import read_checkpoint
 from facesr.config import load_config
 from facesr.datasets.sampler import EndlessSampler
-from facesr.engine.train import RESUME_LATEST, build_runner, build_stream, prepare, train
+from facesr.engine.train import build_runner, build_stream, prepare, train
+from facesr.utils.choices import RESUME_LATEST
 from facesr.utils.errors import CheckpointError, UserError
 
 

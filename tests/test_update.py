@@ -176,7 +176,7 @@ def test_the_flag_is_true_for_finite_values():
 @pytest.mark.parametrize('options, message', [
     ({'compile': 'yes'}, '"compile" is \'yes\''), ({'grad_clip': -1}, '"grad_clip" is -1'),
     ({'channels_last': 1}, '"channels_last" is 1'), ({'on_data_error': 'go'}, '"on_data_error" is \'go\''),
-    ({'model.type': 'BasicRestorer', 'amp': 'bf16'}, '"amp": BasicRestorer cannot; use model.type=FaceRestorer'),
+    ({'model.type': 'ESRGAN', 'amp': 'bf16'}, '"amp": ESRGAN cannot; use model.type=FaceRestorer'),
 ])
 def test_choices_that_mean_nothing_are_refused(options, message, tiny_config):
     with pytest.raises(UserError, match=message):

@@ -2,8 +2,6 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.config import load_config
-from facesr.datasets.checks import check_data
 from facesr.utils.cli import ArgumentParser, add_config_arguments, positive_int
 from facesr.utils.errors import UserError, report_user_errors
 
@@ -18,6 +16,8 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.config import load_config
+    from facesr.datasets.checks import check_data
     report = check_data(load_config(args.config, args.cfg_options, args.data_root))
     for problem in report.problems[:args.show]:
         print(problem)

@@ -16,13 +16,8 @@ import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.analysis.comparison.compare import compare
-from facesr.analysis.comparison.contestants import parse_entry
-from facesr.analysis.comparison.format import as_text, check_output, write_comparison
-from facesr.config import load_config
-from facesr.evaluation.test import SPLITS
 from facesr.utils.cli import ArgumentParser, ConfigOptions, natural_int
-from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.errors import report_user_errors
 
 
 def parse_args():
@@ -33,7 +28,6 @@ def parse_args():
     parser.add_argument('--data-root', metavar='DIR', help="another folder with the layout of the configs' data_root")
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE',
                         help='override keys of all configs, for example data.workers_per_gpu=0')
-    parser.add_argument('--split', choices=SPLITS, default='val', help='val: test has no GT to compare with')
     parser.add_argument('--images', type=natural_int, metavar='N', default=5,
                         help='how many of the images that differ most to list (default: 5)')
     parser.add_argument('--seed', type=natural_int, default=0, help='of the bootstrap (default: 0)')
@@ -45,8 +39,10 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
-    if args.split == 'test':
-        raise UserError('--split test: has no GT to compare with; compare on val')
+    from facesr.analysis.comparison.compare import compare
+    from facesr.analysis.comparison.contestants import parse_entry
+    from facesr.analysis.comparison.format import as_text, check_output, write_comparison
+    from facesr.config import load_config
     for path in args.out:
         check_output(path)
     entries = [parse_entry(text) for text in args.entries]

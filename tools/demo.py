@@ -5,8 +5,6 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.checkpoint.io import read_checkpoint
-from facesr.checkpoint.naming import find_latest
 from facesr.utils.cli import ArgumentParser
 from facesr.utils.errors import UserError, report_user_errors
 
@@ -27,6 +25,7 @@ def run_demo() -> dict:
     _tool('make_sample.py')
     _tool('make_annotation.py', 'data/sample/train/GT', 'annotations/sample_train.txt')
     _tool('check_data.py', CONFIG)
+    from facesr.checkpoint.naming import find_latest
     started = find_latest(ROOT / WORK_DIR) is not None
     _tool('train.py', CONFIG, *(['--resume'] if started else []))
     best = _best_checkpoint()
@@ -60,6 +59,8 @@ def _tool(name: str, *arguments: str) -> None:
 
 def _best_checkpoint() -> str:
     """Path of the best checkpoint, by the newest checkpoint's own record."""
+    from facesr.checkpoint.io import read_checkpoint
+    from facesr.checkpoint.naming import find_latest
     messages = read_checkpoint(find_latest(ROOT / WORK_DIR))['meta'].get('hook_msgs', {})
     best = Path(WORK_DIR) / Path(messages.get('best_ckpt', '')).name
     if not (ROOT / best).is_file():

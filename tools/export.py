@@ -1,4 +1,4 @@
-"""Write a checkpoint's network for other programs: ONNX, safetensors, TorchScript, or a checkpoint to publish.
+"""Write a checkpoint's network for other programs: ONNX, safetensors, or a checkpoint to publish.
 
 The network takes lq, RGB in [0, 1], float32, (n, 3, h, w) of any n, h and w, and gives hq, larger by the scale and
 not clipped. The file is run and compared with the checkpoint before it appears; it never replaces another one.
@@ -7,22 +7,19 @@ import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.config import load_config
-from facesr.export.exporter import export_checkpoint, format_export
-from facesr.export.formats import FORMATS, OPSET
+from facesr.utils.choices import EXPORT_FORMATS, OPSET
 from facesr.utils.cli import ArgumentParser, add_config_arguments
 from facesr.utils.errors import report_user_errors
 
 HELP = f'''onnx: opset {OPSET}, one file; safetensors: the generator's weights under its own names, for
-spandrel too; torchscript: .pt, for torch.jit.load; pth: a checkpoint without optimizer and random states, always
-published'''
+spandrel too; pth: a checkpoint without optimizer and random states, always published'''
 
 
 def parse_args():
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
-    parser.add_argument('--format', choices=FORMATS, help=HELP)
+    parser.add_argument('--format', choices=EXPORT_FORMATS, help=HELP)
     parser.add_argument(
         '--publish', action='store_true', help="add the first 8 digits of the file's SHA-256 to its name, as MMEditing "
         'does; without --format: --format pth')
@@ -32,13 +29,15 @@ def parse_args():
         'CONFIG')
     args = parser.parse_args()
     if not args.format and not args.publish:
-        parser.error(f'give --format ({", ".join(FORMATS)}) or --publish')
+        parser.error(f'give --format ({", ".join(EXPORT_FORMATS)}) or --publish')
     return args
 
 
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.config import load_config
+    from facesr.export.exporter import export_checkpoint, format_export
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     done = export_checkpoint(cfg, args.checkpoint, args.format or 'pth', args.ema, args.publish, args.out)
     print(f'written: {format_export(done)}')

@@ -6,7 +6,6 @@ import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.checkpoint.interpolation import interpolate
 from facesr.utils.cli import ArgumentParser
 from facesr.utils.errors import report_user_errors
 
@@ -37,6 +36,7 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.checkpoint.interpolation import interpolate
     path = interpolate(args.psnr, args.gan, args.alpha, args.out, args.ema)
     print(f'written: {path} ({1 - args.alpha:g} x {args.psnr} + {args.alpha:g} x {args.gan})')
 

@@ -2,7 +2,6 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.datasets.annotation import differences, not_rgb, read_annotation, scan_folder, write_annotation
 from facesr.utils.cli import ArgumentParser, positive_int
 from facesr.utils.errors import UserError, report_user_errors
 
@@ -21,6 +20,7 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.datasets.annotation import differences, not_rgb, read_annotation, scan_folder, write_annotation
     if args.check:
         annotated = read_annotation(args.check)
         found = differences(annotated, scan_folder(args.gt_folder, args.scale, args.recursive))

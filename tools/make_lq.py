@@ -2,9 +2,6 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.config import load_config, train_dataset_cfg
-from facesr.datasets.degrade import require_recipe
-from facesr.datasets.lq_set import MANIFEST, make_lq_set
 from facesr.utils.cli import ArgumentParser, ConfigOptions, natural_int
 from facesr.utils.errors import report_user_errors
 
@@ -23,6 +20,9 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.config import load_config, train_dataset_cfg
+    from facesr.datasets.degrade import require_recipe
+    from facesr.datasets.lq_set import MANIFEST, make_lq_set
     cfg = load_config(args.config, args.cfg_options)
     recipe = require_recipe(cfg, args.config)
     written, there = make_lq_set(args.gt_folder, args.lq_folder, recipe, train_dataset_cfg(cfg).scale, args.seed)

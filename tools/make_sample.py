@@ -2,7 +2,6 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.datasets.sample import make_sample
 from facesr.utils.cli import ArgumentParser
 from facesr.utils.errors import report_user_errors
 
@@ -15,7 +14,9 @@ def parse_args():
 
 @report_user_errors
 def main():
-    for folder, count in make_sample(parse_args().out).items():
+    args = parse_args()
+    from facesr.datasets.sample import make_sample
+    for folder, count in make_sample(args.out).items():
         print(f'{folder}: {count} images')
 
 

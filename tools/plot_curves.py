@@ -3,8 +3,6 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.analysis.figures.curves import plot_curves
-from facesr.analysis.logs import read_runs
 from facesr.utils.cli import ArgumentParser, natural_int
 from facesr.utils.errors import UserError, report_user_errors
 
@@ -34,6 +32,8 @@ def out_folder(args) -> Path:
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.analysis.figures.curves import plot_curves
+    from facesr.analysis.logs import read_runs
     out = out_folder(args)
     runs = read_runs(args.logs)
     for run in runs:

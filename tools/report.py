@@ -5,13 +5,8 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.analysis.logs import LOG_SUFFIX, read_runs
-from facesr.analysis.report.measure import measure_run
-from facesr.analysis.report.page import render
-from facesr.analysis.work_dir import find_sources
 from facesr.utils.cli import ArgumentParser, ConfigOptions
 from facesr.utils.errors import report_user_errors
-from facesr.utils.files import output_file, write_atomic
 
 
 def parse_args():
@@ -39,6 +34,11 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.analysis.logs import LOG_SUFFIX, read_runs
+    from facesr.analysis.report.measure import measure_run
+    from facesr.analysis.report.page import render
+    from facesr.analysis.work_dir import find_sources
+    from facesr.utils.files import output_file, write_atomic
     out = output_file(args.out or Path(args.work_dir) / 'report.html', '.html')
     sources = find_sources(args.work_dir, args.config, args.checkpoint, args.cfg_options, args.data_root, args.ema,
                            images=not args.no_images)

@@ -3,11 +3,7 @@ import sys
 
 import _bootstrap  # noqa: F401
 
-from facesr.config import load_config
-from facesr.inference.faces import build_face_finder
-from facesr.inference.network import network
-from facesr.inference.restore import TILE, Restorer, find_images, plan, restore_photos
-from facesr.models.build import load_model
+from facesr.utils.choices import TILE
 from facesr.utils.cli import ArgumentParser, ConfigOptions, add_inference_arguments, natural_int
 from facesr.utils.errors import UserError, report_user_errors
 
@@ -43,6 +39,11 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.config import load_config
+    from facesr.inference.faces import build_face_finder
+    from facesr.inference.network import network
+    from facesr.inference.restore import Restorer, find_images, plan, restore_photos
+    from facesr.models.build import load_model
     if args.face_weights and not args.crop_faces:
         raise UserError('--face-weights: goes with --crop-faces')
     if args.skip_existing and args.crop_faces:

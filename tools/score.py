@@ -2,12 +2,8 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.submission.archive import hq_names
-from facesr.submission.predictions import PredictionError
-from facesr.submission.scoring import format_score, gt_paths, score, write_score
 from facesr.utils.cli import ArgumentParser
 from facesr.utils.errors import UserError, report_user_errors
-from facesr.utils.files import output_file
 
 
 def parse_args():
@@ -22,6 +18,10 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.submission.archive import hq_names
+    from facesr.submission.predictions import PredictionError
+    from facesr.submission.scoring import format_score, gt_paths, score, write_score
+    from facesr.utils.files import output_file
     if args.out:
         output_file(args.out, '.json')
     paths = gt_paths(args.gt)

@@ -2,17 +2,9 @@
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
-import cv2
 
-from facesr.analysis.figures.degradation import plot_degradation
-from facesr.config import load_config, train_dataset_cfg
-from facesr.datasets.checks import require_images
-from facesr.datasets.degrade import require_recipe
-from facesr.degradation.compare import compare
 from facesr.utils.cli import ArgumentParser, add_config_arguments, natural_int, positive_int
 from facesr.utils.errors import UserError, report_user_errors
-from facesr.utils.files import output_file
-from facesr.utils.images import read_image
 
 
 def parse_args():
@@ -29,6 +21,15 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
+    import cv2
+    from _reference import compare
+
+    from facesr.analysis.figures.degradation import plot_degradation
+    from facesr.config import load_config, train_dataset_cfg
+    from facesr.datasets.checks import require_images
+    from facesr.datasets.degrade import require_recipe
+    from facesr.utils.files import output_file
+    from facesr.utils.images import read_image
     out = output_file(args.out, '.png')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     recipes = [(args.config, require_recipe(cfg, args.config))]

@@ -3,15 +3,8 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.analysis.examples import best_median_worst, named
-from facesr.analysis.figures.results import plot_comparison
-from facesr.config import load_config
-from facesr.evaluation.test import load_split
-from facesr.inference.network import network
-from facesr.models.build import load_model
 from facesr.utils.cli import ArgumentParser, add_config_arguments, add_inference_arguments, natural_int
 from facesr.utils.errors import report_user_errors
-from facesr.utils.files import output_file
 
 
 def parse_args():
@@ -38,6 +31,13 @@ def title(args, rows) -> str:
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.analysis.examples import best_median_worst, named
+    from facesr.analysis.figures.results import plot_comparison
+    from facesr.config import load_config
+    from facesr.evaluation.test import load_split
+    from facesr.inference.network import network
+    from facesr.models.build import load_model
+    from facesr.utils.files import output_file
     out = output_file(args.out, '.png')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, 'val')

@@ -3,16 +3,9 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.config import load_config
-from facesr.evaluation.metrics import build_metrics
-from facesr.evaluation.test import SPLITS, format_split, load_split, run_test, write_metrics
-from facesr.inference.network import network
-from facesr.models.build import check_budget, count_discriminator, load_model
-from facesr.submission.archive import RECORD, require_no_other_record, write_record
+from facesr.utils.choices import SPLITS
 from facesr.utils.cli import ArgumentParser, add_config_arguments, add_inference_arguments
 from facesr.utils.errors import UserError, report_user_errors
-from facesr.utils.files import output_file
-from facesr.utils.images import list_images
 
 
 def parse_args():
@@ -29,9 +22,10 @@ def parse_args():
     return parser.parse_args()
 
 
-@report_user_errors
-def main():
-    args = parse_args()
+def check_outputs(args):
+    """Everything that can be wrong with them, before anything is computed."""
+    from facesr.submission.archive import RECORD, require_no_other_record
+    from facesr.utils.files import output_file
     if args.split == 'test' and args.out:
         raise UserError('--out: the test split has no GT to measure; use it with --split val')
     if args.split == 'test' and not (args.save_path or args.zip):
@@ -43,34 +37,54 @@ def main():
         raise UserError(f'--out {args.out}: is where the record of the zip goes; give another name')
     if args.zip:
         require_no_other_record(args.zip)
+
+
+def tell_of_others(folder, report):
+    """Images that were in the folder before would be handed in too."""
+    from facesr.utils.images import list_images
+    others = [name for name in list_images(folder) if name not in report.sizes]
+    if others:
+        print(f'{folder}: has {len(others)} other images too ({others[0]}); for handing in, give an empty folder')
+
+
+def tell_of_zip(report, split):
+    sizes = sorted({f'{width}x{height}' for height, width in report.sizes.values()})
+    print(f'verified: {report.images} RGB PNGs named like the LQ images, {", ".join(sizes)}, nothing else')
+    if split == 'val':
+        print('these are validation images; the competition wants --split test')
+
+
+@report_user_errors
+def main():
+    args = parse_args()
+    check_outputs(args)
+    from facesr.config import load_config
+    from facesr.evaluation.metrics import build_metrics
+    from facesr.evaluation.test import format_split, load_split, run_test, write_metrics
+    from facesr.inference.network import network
+    from facesr.models.build import check_budget, count_discriminator, load_model
+    from facesr.submission.archive import write_record
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, args.split)
     model = load_model(cfg, args.checkpoint, args.ema)
-    if args.zip:
-        parameters = check_budget(model.generator, cfg, count_discriminator(model))
-    how = dict(self_ensemble=args.self_ensemble, amp=args.amp)
-    net = network(model, **how)
+    parameters = check_budget(model.generator, cfg, count_discriminator(model)) if args.zip else None
     print(f'{args.split}: {len(loader.dataset)} images on {next(model.parameters()).device}')
 
-    metrics, border = (build_metrics(cfg.test_cfg), cfg.test_cfg.get('crop_border', 0)) if args.split == 'val' \
-        else (None, 0)
-    report = run_test(net, loader, metrics, args.save_path, args.zip, border)
+    how = dict(self_ensemble=args.self_ensemble, amp=args.amp)
+    measured = args.split == 'val'
+    metrics, border = (build_metrics(cfg.test_cfg), cfg.test_cfg.get('crop_border', 0)) if measured else (None, 0)
+    report = run_test(network(model, **how), loader, metrics, args.save_path, args.zip, border)
     if report.results:
         print(format_split(report, border))
     about = dict(config=args.config, cfg_options=args.cfg_options or {}, data_root=cfg.get('data_root'),
                  split=args.split, ema=args.ema, **how)
+    written = [args.save_path, args.zip, args.out]
     if args.out:
         write_metrics(args.out, report, args.checkpoint, border, **about)
-    others = [name for name in list_images(args.save_path) if name not in report.sizes] if args.save_path else ()
-    if others:
-        print(f'{args.save_path}: has {len(others)} other images too ({others[0]}); for handing in, give '
-              'an empty folder')
-    written = [args.save_path, args.zip, args.out]
+    if args.save_path:
+        tell_of_others(args.save_path, report)
     if args.zip:
-        print(f'verified: {report.images} RGB PNGs named like the LQ images, '
-              f'{", ".join(sorted({f"{width}x{height}" for height, width in report.sizes.values()}))}, nothing else')
-        if args.split == 'val':
-            print('these are validation images; the competition wants --split test')
+        tell_of_zip(report, args.split)
         written.append(write_record(args.zip, args.checkpoint, **about, images=report.images, parameters=parameters,
                                     budget=cfg.get('budget')))
     for path in filter(None, written):

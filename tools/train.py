@@ -3,13 +3,9 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.config import load_config
-from facesr.engine.dry_run import dry_run, format_dry_run
-from facesr.engine.train import RESUME_AUTO, RESUME_LATEST, train
+from facesr.utils.choices import AMP_MODES, LAUNCHERS, RESUME_AUTO, RESUME_LATEST
 from facesr.utils.cli import ArgumentParser, add_config_arguments
-from facesr.utils.dist import LAUNCHERS, launched, rank
 from facesr.utils.errors import report_user_errors
-from facesr.utils.precision import AMP_MODES
 
 
 def parse_args():
@@ -32,6 +28,10 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.config import load_config
+    from facesr.engine.dry_run import dry_run, format_dry_run
+    from facesr.engine.train import train
+    from facesr.utils.dist import launched, rank
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     if args.work_dir:
         cfg.work_dir = args.work_dir

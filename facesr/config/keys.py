@@ -12,6 +12,7 @@ from typing import NamedTuple
 from facesr.utils.errors import UserError
 
 HONOURED, MAPPED, REFUSED = 'honoured', 'mapped', 'refused'
+GONE = 'gone'
 LARGEST = 2**32  # NumPy's seeds end there
 SHOWN = 60  # characters of a value in a message
 CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
@@ -29,8 +30,9 @@ class Key(NamedTuple):
 
     Attributes:
         kind (Kind): What values it takes; of a refused key, those that ask for nothing.
-        status (str | None): Of a key that MMEditing has: HONOURED, MAPPED or REFUSED.
-        note (str): What becomes of it; of a refused key, the counterpart.
+        status (str | None): Of a key that MMEditing has: HONOURED, MAPPED or REFUSED; GONE of one that only earlier
+            configs of ours have.
+        note (str): What becomes of it; of a key that is refused or gone, the counterpart.
     """
     kind: Kind
     status: str | None = None
@@ -178,8 +180,9 @@ KEYS = {
     'memory_limit_gb': Key(optional(POSITIVE)),
     'on_data_error': Key(choice('stop', 'skip')),
     'degrade': Key(choice('fast', 'stock')),
+    'degrade_jpeg': Key(choice('opencv'), GONE, "is no longer there to choose, for only OpenCV's codec does what the "
+                        'reference does; leave it out'),
     'degrade_on': Key(choice('loader', 'device')),
-    'degrade_jpeg': Key(choice('opencv', 'torchvision')),
     'degradation': Key(ANYTHING),  # `Recipe` looks at it
     'cache_images': Key(either('True, False or a folder, as ./cache', FLAG,
                                Kind('', lambda value: isinstance(value, str) and '/' in value))),
@@ -312,7 +315,7 @@ def check_keys(cfg) -> None:
                 refuse_unknown(level, name, known)
             key, found = f'{level}.{name}' if level else name, known[name]
             if not found.kind.fits(value):
-                refuse(key, value, found.kind.words) if found.status != REFUSED else _refuse_wish(key, value, found)
+                refuse(key, value, found.kind.words) if found.status not in (REFUSED, GONE) else _refuse_wish(key, value, found)
     for name in ('generator', 'discriminator', 'pixel_loss', 'perceptual_loss', 'gan_loss'):
         part = (cfg.get('model') or {}).get(name)
         if part is not None and not _is_typed(part):
@@ -380,7 +383,7 @@ def mmediting_table() -> str:
     """MMEditing's keys and what becomes of each, as a table in Markdown."""
     rows = ['| key | | what becomes of it |', '|---|---|---|']
     for key, found in KEYS.items():
-        if found.status:
+        if found.status not in (None, GONE):
             takes = f'takes {found.kind.words}' if not found.note else found.note
             rows.append(f'| `{key}` | {found.status} | {takes} |')
     return '\n'.join(rows)

@@ -1,4 +1,5 @@
 """The degradation of a batch on the training device, by the same plans as on the host."""
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -13,11 +14,8 @@ from facesr.degradation.fft import Correlation
 from facesr.degradation.kernels import full_kernel, trimmed
 from facesr.degradation.noise import noise_field
 from facesr.degradation.plan import Blur, Jpeg, Noise, Plan, Quantize, Resize
-from facesr.utils.errors import UserError
 
-OPENCV, TORCHVISION = 'opencv', 'torchvision'
 MATRICES = 32  # kept, of some 1 MB each
-RGB_TO_BGR = [2, 1, 0]
 
 
 class BatchDegradation(nn.Module):
@@ -27,20 +25,12 @@ class BatchDegradation(nn.Module):
     a batch is the same before and after a resume.
 
     Args:
-        jpeg (str): 'opencv' writes and reads JPEG files on the host, several at a time, as the reference does.
-            'torchvision' stays on the device where its codec supports that, but differs there: its CUDA encoder
-            writes colour in full resolution (4:4:4, the reference 4:2:0). On the host both give the same. Default:
-            'opencv'.
         noise (Callable): Makes the noise fields (see `noise_field`).
-
-    Raises:
-        UserError: The installed torchvision has no JPEG codec, which is asked for.
     """
 
-    def __init__(self, jpeg: str = OPENCV, noise=noise_field):
+    def __init__(self, noise: Callable = noise_field):
         super().__init__()
         self.noise = noise
-        self._through_jpeg = _torchvision_jpeg() if jpeg == TORCHVISION else _opencv_jpeg
 
     @torch.no_grad()
     def forward(self, gt: torch.Tensor, plans) -> tuple:
@@ -87,7 +77,7 @@ class BatchDegradation(nn.Module):
         return [image + field.permute(2, 0, 1) for image, field in zip(images, fields, strict=True)]
 
     def _jpeg(self, images, steps) -> list:
-        return self._through_jpeg([image.round().clamp(0, 255).to(torch.uint8) for image in images], steps)
+        return _through_jpeg([image.round().clamp(0, 255).to(torch.uint8) for image in images], steps)
 
     def _quantize(self, images, _steps) -> list:
         return [image.round().clamp(0, 255) for image in images]
@@ -134,8 +124,12 @@ def _matrix(source: int, target: int, mode: str, device: torch.device) -> torch.
     return torch.from_numpy(units).to(device)
 
 
-def _opencv_jpeg(images, steps) -> list:
-    """On the host, all images in one copy there and one back."""
+def _through_jpeg(images, steps) -> list:
+    """On the host, as the reference does it, all images in one copy there and one back.
+
+    torchvision's codec would stay on the device, but on CUDA it writes colour in full resolution (4:4:4), where the
+    reference has 4:2:0.
+    """
     device, shapes = images[0].device, [image.shape[1:] for image in images]
     flat = torch.cat([image.permute(1, 2, 0).flatten() for image in images]).cpu()
     on_host = [part.reshape(*shape, 3).numpy() for part, shape in zip(_split(flat, shapes), shapes, strict=True)]
@@ -147,34 +141,6 @@ def _opencv_jpeg(images, steps) -> list:
 
 def _split(flat: torch.Tensor, shapes):
     return flat.split([3 * height * width for height, width in shapes])
-
-
-def _torchvision_jpeg():
-    """On the images' device where torchvision's codec supports it, else on the host."""
-    try:
-        from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
-        encode_jpeg(torch.zeros(3, 8, 8, dtype=torch.uint8))
-    except (ImportError, RuntimeError):  # its extension may be missing
-        raise UserError(f'config key "degrade_jpeg": this torchvision has no JPEG codec; use "{OPENCV}"') from None
-
-    @lru_cache
-    def able(device) -> bool:
-        try:
-            encode_jpeg(torch.zeros(3, 16, 16, dtype=torch.uint8, device=device))
-        except RuntimeError:  # built without nvJPEG
-            return False
-        return True
-
-    def through(images, steps) -> list:
-        device = images[0].device
-        place = device if able(device) else torch.device('cpu')
-        files = [encode_jpeg(image[RGB_TO_BGR].to(place), step.quality)
-                 for image, step in zip(images, steps, strict=True)]
-        # What comes from a CUDA encoder is decoded from the host's memory, where the headers are read.
-        decoded = [decode_jpeg(file.cpu(), ImageReadMode.RGB, device=place) for file in files]
-        return [image.to(device)[RGB_TO_BGR].float() for image in decoded]
-
-    return through
 
 
 def _crop(image: torch.Tensor, plan: Plan, scale: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """What was drawn for one image: the steps of a degradation, with every number in them.
 
-The same steps are applied by `facesr.degradation.cpu`, `.device` and `.reference`. They are plain values, so
+The same steps are applied by `facesr.degradation.cpu` and `.device`. They are plain values, so
 they travel from a loading process to the device, and into a manifest.
 """
 import math

@@ -20,7 +20,6 @@ from facesr.datasets.batch_stream import BatchStream
 from facesr.datasets.checks import check_pairs, check_training_data
 from facesr.datasets.loader import build_eval_loader, build_train_loader
 from facesr.datasets.seeded_samples import SeededSamples
-from facesr.degradation.device import OPENCV
 from facesr.engine.hooks.checkpoint_hook import SRCheckpointHook
 from facesr.engine.hooks.ema_hook import GeneratorEMAHook
 from facesr.engine.hooks.eval_hook import SREvalHook
@@ -30,12 +29,12 @@ from facesr.engine.runner import VALIDATION_DUE, SRIterBasedRunner
 from facesr.evaluation.metrics import check_metrics, least_side
 from facesr.models.build import build_restorer, check_budget, check_scale, count_discriminator, count_parameters
 from facesr.utils import dist
+from facesr.utils.choices import RESUME_AUTO, RESUME_LATEST
 from facesr.utils.errors import CheckpointError, UserError, mistakes_in
 from facesr.utils.files import remove_leftovers, write_atomic
 from facesr.utils.memory import limit_memory, peak_memory
 from facesr.utils.precision import amp_dtype
 
-RESUME_LATEST, RESUME_AUTO = 'latest', 'auto'
 AVERAGING = ('ExponentialMovingAverageHook', 'MomentumEMAHook')  # hooks that move `generator_ema`
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
 EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 60, 70, 80, 90
@@ -128,8 +127,7 @@ def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
         torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False) and not deterministic
     if hasattr(model, 'prepare_training'):
         model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
-                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'),
-                               cfg.get('degrade_jpeg', OPENCV))
+                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
     elif dist.world_size() > 1:
         raise UserError(f'config key "model.type": {cfg.model.type} trains in one process only; use FaceRestorer')
     # What ranks draw from here on differs; the weights they began with do not.

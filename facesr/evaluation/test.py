@@ -18,8 +18,6 @@ from facesr.utils.files import as_json, file_sha256, write_atomic
 from facesr.utils.images import save_png
 from facesr.utils.threads import Background
 
-SPLITS = ('val', 'test')
-
 
 class SplitReport(NamedTuple):
     """What a test found: images restored and, with GT, their metrics."""

@@ -1,1 +1,1 @@
-"""Taking a network elsewhere: a checkpoint's generator as ONNX, TorchScript, safetensors or a published checkpoint."""
+"""Taking a network elsewhere: a checkpoint's generator as ONNX, safetensors or a published checkpoint."""

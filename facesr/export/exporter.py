@@ -10,8 +10,9 @@ import facesr
 from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.weights import load_weights
 from facesr.config import Config
-from facesr.export.formats import FORMATS, IN, OPSET, OUT
+from facesr.export.formats import FORMATS, IN, OUT
 from facesr.models.build import build_restorer, count_parameters
+from facesr.utils.choices import OPSET
 from facesr.utils.errors import UserError
 from facesr.utils.files import atomic_path, file_sha256, output_file
 
@@ -75,11 +76,7 @@ def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=Fal
         raise ExportError(f'{path}: is there already and has other content; give another name with --out, or remove it')
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(data)
-        try:
-            net, runtime = how.load(temporary, model)
-        except UserError as error:  # a generator with arguments that are not taken from a file
-            raise ExportError(f'{path}: not written, {str(error).replace(temporary, "because it could not be read")}'
-                              ) from error
+        net, runtime = how.load(temporary, model)
         try:
             difference = None if net is None else _difference(_run(net, images), expected)
         except Exception as error:  # each runtime has its own

@@ -2,10 +2,7 @@
 import importlib
 import inspect
 import io
-import json
-import re
 import warnings
-import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from copy import deepcopy
@@ -14,22 +11,16 @@ from typing import NamedTuple
 import facesr.compat.bridged  # noqa: F401
 
 import torch
-from mmedit.models.builder import build_backbone
-from mmedit.models.registry import BACKBONES
+from torch import nn
 from torch.nn import functional
-from torch.nn.modules.module import register_module_parameter_registration_hook
-from torch.overrides import TorchFunctionMode
 
 from facesr.checkpoint.io import read_checkpoint
-from facesr.checkpoint.safetensors import encode_safetensors, read_safetensors, require_library
+from facesr.checkpoint.safetensors import encode_safetensors, require_library
 from facesr.checkpoint.weights import GENERATOR, load_weights
-from facesr.models.backbones.spandrel_net import SpandrelNet
-from facesr.utils.errors import CheckpointError
+from facesr.utils.choices import OPSET
 from facesr.utils.versions import version
 
-OPSET = 17  # ONNX Runtime reads it since 1.12 (2022)
 IN, OUT = 'lq', 'hq'
-ABOUT = 'facesr.json'  # the file in a TorchScript archive that has what the network says about itself
 EXAMPLE = (2, 3, 16, 24)  # what a network is traced with
 
 
@@ -72,7 +63,7 @@ def encode_onnx(model, about: dict) -> bytes:
     return graph.SerializeToString()
 
 
-def load_onnx(path, model=None):
+def load_onnx(path, model=None) -> tuple[Callable | None, str]:
     """What runs an ONNX file in ONNX Runtime on the CPU, if that is installed."""
     try:
         runtime = importlib.import_module('onnxruntime')
@@ -82,35 +73,6 @@ def load_onnx(path, model=None):
     options.log_severity_level = 3  # errors
     session = runtime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
     return (lambda lq: torch.from_numpy(session.run([OUT], {IN: lq.numpy()})[0])), f'ONNX Runtime {runtime.__version__}'
-
-
-def encode_torchscript(model, about: dict) -> bytes:
-    """A traced module for `torch.jit.load`, which needs neither MMEditing nor this project; any batch and size.
-
-    Traced, because MMEditing's RRDBNet cannot be scripted. Where a trace fixes something to a size, as windows of
-    attention, the result does not pass at others.
-    """
-    buffer = io.BytesIO()
-    with _quiet(), torch.no_grad():
-        traced = torch.jit.trace(model.generator, torch.rand(EXAMPLE), check_trace=False)
-        torch.jit.save(traced, buffer, _extra_files={ABOUT: json.dumps(about)})
-    return _without_source_paths(buffer)
-
-
-def _without_source_paths(archive: io.BytesIO) -> bytes:
-    """Leaves out the stack traces of this machine, which torch adds to a TorchScript archive and nothing needs."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(buffer, 'w') as rest:
-        for entry in whole.infolist():
-            if not entry.filename.endswith('.debug_pkl'):
-                rest.writestr(entry, whole.read(entry))
-    return buffer.getvalue()
-
-
-def load_torchscript(path, model=None):
-    """What runs a TorchScript file."""
-    with _quiet():
-        return torch.jit.load(str(path), map_location='cpu'), f'torch {torch.__version__}'
 
 
 def encode_published(model, about: dict) -> bytes:
@@ -127,15 +89,13 @@ def encode_published(model, about: dict) -> bytes:
     return buffer.getvalue()
 
 
-def load_published(path, model):
-    """What a published checkpoint computes in a model like the one that it was made from."""
+def load_checkpoint(path, model: nn.Module) -> tuple[Callable, str]:
+    """What a published checkpoint, or a file of weights, computes in a model like the one that it was made from."""
     copy = deepcopy(model)
     load_weights(copy, read_checkpoint(path), path)
     return copy.generator, f'torch {torch.__version__}'
 
 
-def _load_safetensors(path, model=None):
-    return load_safetensors(path), f'torch {torch.__version__}'
 
 
 @contextmanager
@@ -179,109 +139,5 @@ def _pooling_by_a_factor():
 
 FORMATS = dict(
     onnx=Format('.onnx', encode_onnx, load_onnx, ('onnx', )),
-    safetensors=Format('.safetensors', encode_safetensors, _load_safetensors, ('safetensors', )),
-    torchscript=Format('.pt', encode_torchscript, load_torchscript),
-    pth=Format('.pth', encode_published, load_published))
-LARGEST = 1024  # of a number in a generator's config: an untrusted file must not build something huge
-MOST = 64  # entries of a list in it
-TABLES = 2**28  # bytes of what a generator computes when it is built, and no file has (OmniSR's positions, say)
-WORD = re.compile(r'[A-Za-z0-9_+-]{1,32}')  # names an option; no path, no address
-
-
-def load_safetensors(path):
-    """Build the generator that a file of `tools/export.py` describes, with its weights.
-
-    The file need not be trusted: its description is JSON, names one of MMEditing's backbones (or a class that the
-    caller registered), has bounded numbers alone (of spandrel's architectures also words and short lists), and must
-    fit the weights before anything of that size is allocated, but for tables that it computes, of at most `TABLES`
-    bytes. Building it ends where it gets more weights than those.
-
-    Args:
-        path (str | Path): The file.
-
-    Returns:
-        nn.Module: On the CPU, in eval mode, (n, 3, h, w) -> (n, 3, scale h, scale w), RGB in [0, 1], not clipped.
-
-    Raises:
-        CheckpointError: It is damaged, was written by another program, or does not fit its description.
-    """
-    weights, about = read_safetensors(path)
-    generator = _generator_config(about, path)
-    try:
-        with torch.device('meta'), _LinspaceOnCPU(), _at_most(len(weights)):
-            net = build_backbone(generator)
-        expected = {name: value.shape for name, value in net.state_dict().items()}
-        if expected != {name: value.shape for name, value in weights.items()}:
-            raise CheckpointError(f'{path}: its weights are not those of the {generator["type"]} that it describes')
-        if sum(value.numel() * value.element_size() for value in net.buffers()) > TABLES:
-            raise CheckpointError(f'{path}: the {generator["type"]} that it describes would need tables of more than '
-                                  f'{TABLES >> 20} MiB')
-        net = build_backbone(generator)
-    except CheckpointError:
-        raise
-    except Exception as error:  # numbers that a network is not made for can lead to anything
-        raise CheckpointError(f'{path}: no generator can be built from its metadata '
-                              f'({" ".join(str(error).split())})') from error
-    net.load_state_dict(weights)
-    return net.eval()
-
-
-def _generator_config(about: dict, path) -> dict:
-    if 'generator' not in about:
-        raise CheckpointError(f'{path}: does not say which generator its weights are for; give a file that '
-                              'tools/export.py wrote')
-    try:
-        generator = json.loads(about['generator'])
-    except (ValueError, RecursionError):
-        generator = None
-    if not isinstance(generator, dict) or not isinstance(generator.get('type'), str):
-        raise CheckpointError(f'{path}: its metadata has no generator with a type')
-    kind = BACKBONES.get(generator['type'])
-    module = getattr(kind, '__module__', 'mmedit.')
-    if module.startswith('mmedit.') and not module.startswith('mmedit.models.backbones.'):
-        raise CheckpointError(f'{path}: {generator["type"]} is no backbone that is known here')
-    is_plain, taken = _is_number, f'numbers up to {LARGEST}'
-    if kind is SpandrelNet:
-        is_plain, taken = _is_plain, f'numbers up to {LARGEST}, words and lists of these'
-    for key, value in generator.items():
-        if key != 'type' and not is_plain(value):
-            raise CheckpointError(f'{path}: its generator has {key}={str(value)[:40]!r}; only {taken} are taken from a '
-                                  'file')
-    return generator
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (bool, int, float)) and abs(value) <= LARGEST
-
-
-def _is_plain(value) -> bool:
-    """Whether a value may be an argument of spandrel's architectures."""
-    if isinstance(value, list):
-        return len(value) <= MOST and all(_is_plain(entry) and not isinstance(entry, list) for entry in value)
-    return value is None or _is_number(value) or isinstance(value, str) and WORD.fullmatch(value) is not None
-
-
-class _LinspaceOnCPU(TorchFunctionMode):
-    """Values that architectures read while they are built (the rates of stochastic depth) are not without content."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {}, **(dict(device='cpu') if func is torch.linspace else {}))
-        return func(*args, **kwargs)
-
-
-@contextmanager
-def _at_most(count: int):
-    """Ends building a network (`ValueError`) that registers far more parameters than a file has weights."""
-    left = 2 * count + 100  # a parameter may be replaced
-
-    def register(module, name, parameter):
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise ValueError(f'it would have more weights than the {count} in the file')
-
-    handle = register_module_parameter_registration_hook(register)
-    try:
-        yield
-    finally:
-        handle.remove()
+    safetensors=Format('.safetensors', encode_safetensors, load_checkpoint, ('safetensors', )),
+    pth=Format('.pth', encode_published, load_checkpoint))

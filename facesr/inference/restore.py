@@ -15,11 +15,11 @@ from facesr.inference.faces import crop_face
 from facesr.inference.network import to_uint8
 from facesr.inference.photos import Photo, as_output, read_photo, was_written_by_restore, write_photo
 from facesr.inference.tiling import PROBES, measure_overlap, restore_tiled
+from facesr.utils.choices import TILE
 from facesr.utils.errors import UserError
 from facesr.utils.images import IMG_EXTENSIONS, UNREAD
 from facesr.utils.memory import is_out_of_memory
 
-TILE = 256  # LQ pixels; SRResNet takes 0.9 GB for one in fp32
 LQ_FACE = 128  # side of the LQ faces that models are trained on
 # What is taken from a folder; a file that is named itself may be anything that Pillow opens.
 SUFFIXES = {suffix.lower() for suffix in (*IMG_EXTENSIONS, *UNREAD)} | {'.pgm', '.pbm', '.pnm', '.tga', '.jpe', '.mpo'}

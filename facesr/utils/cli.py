@@ -1,8 +1,8 @@
 """Command-line arguments that several tools share."""
 import argparse
 
+from facesr.utils.choices import AMP_MODES
 from facesr.utils.errors import EXIT_USER_ERROR
-from facesr.utils.precision import AMP_MODES
 
 
 class ArgumentParser(argparse.ArgumentParser):

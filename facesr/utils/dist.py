@@ -12,7 +12,6 @@ import torch.distributed as dist
 
 from facesr.utils.errors import UserError
 
-LAUNCHERS = ('none', 'pytorch')
 NEEDED = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')  # what torchrun sets
 _host_group = None  # gloo's: neither flags nor pickled objects belong on a GPU
 

@@ -1,9 +1,9 @@
 """What a config's `amp` means on a device."""
 import torch
 
+from facesr.utils.choices import AMP_MODES
 from facesr.utils.errors import UserError
 
-AMP_MODES = ('auto', 'fp16', 'bf16')
 TENSOR_CORES = (7, 0)  # compute capability (Volta) from which fp16 is faster than fp32
 
 

@@ -9,7 +9,6 @@ gt_patch_size = 512  # side of the training crop, after degradation; smaller to 
 cache_images = False
 
 degrade_on = 'loader'  # where training LQ are made: by the processes that load images, or on the training 'device'
-degrade_jpeg = 'opencv'  # on the device: 'torchvision' stays there, but its CUDA codec does not subsample colour
 
 # Blind degradation, in this order, of RGB images (512x512 -> 128x128), in the terms of MMEditing's transforms.
 resize_modes = ['bilinear', 'area', 'bicubic']

@@ -1,9 +1,23 @@
 """Pictures of a degradation."""
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from facesr.analysis.figures.save import save_figure
-from facesr.degradation.compare import Compared
+from facesr.degradation.plan import Plan
+
+
+class Compared(NamedTuple):
+    """Two LQ images (h, w, 3) of one GT image and plan, float32, RGB in [0, 1]."""
+    plan: Plan
+    ours: np.ndarray
+    reference: np.ndarray
+
+    @property
+    def difference(self) -> np.ndarray:
+        """Of each value, absolute, in units of 1/255."""
+        return np.abs(self.ours - self.reference) * 255
 
 
 def plot_degradation(gt: np.ndarray, groups: list, out, amplify: int = 50) -> None:

@@ -4,7 +4,6 @@ from mmedit.models.builder import build_component, build_loss
 from mmedit.models.registry import MODELS
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from facesr.degradation.device import OPENCV
 from facesr.models.restorers.face_restorer import FaceRestorer, exchanging_gradients
 from facesr.models.restorers.optimizer_step import AdversarialSteps, OptimizerStep
 
@@ -48,7 +47,7 @@ class FaceESRGAN(FaceRestorer):
         self.disc_init_steps = (train_cfg or {}).get('disc_init_steps', 0)
 
     def prepare_training(self, device, dtype=None, channels_last=False, compile=False, accumulation_steps=1,
-                         grad_clip=None, degrade_jpeg=OPENCV):
+                         grad_clip=None):
         """As `FaceRestorer.prepare_training`, and read what the perceptual loss needs.
 
         Raises:
@@ -56,7 +55,7 @@ class FaceESRGAN(FaceRestorer):
         """
         if hasattr(self.perceptual_loss, 'load'):
             self.perceptual_loss.load(device, torch.channels_last if channels_last else torch.preserve_format)
-        super().prepare_training(device, dtype, channels_last, compile, accumulation_steps, grad_clip, degrade_jpeg)
+        super().prepare_training(device, dtype, channels_last, compile, accumulation_steps, grad_clip)
         self._update = AdversarialSteps(
             self._update, OptimizerStep(dtype, device, accumulation_steps, grad_clip, network='discriminator'))
         # MMEditing's ModifiedVGG takes its features for NCHW, which they are where weights and images are.

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from facesr.config import PLAN
-from facesr.degradation.device import OPENCV, BatchDegradation
+from facesr.degradation.device import BatchDegradation
 from facesr.models.restorers.optimizer_step import OptimizerStep
 from facesr.utils import dist
 from facesr.utils.errors import mistakes_in
@@ -36,7 +36,7 @@ class FaceRestorer(BasicRestorer):
     keep_results = False
 
     def prepare_training(self, device, dtype=None, channels_last=False, compile=False, accumulation_steps=1,
-                         grad_clip=None, degrade_jpeg=OPENCV):
+                         grad_clip=None):
         """Move to a device and set how `train_step` computes.
 
         Args:
@@ -46,9 +46,8 @@ class FaceRestorer(BasicRestorer):
             compile (bool | dict): Whether to use `torch.compile`; a dict gives its arguments.
             accumulation_steps (int): Chunks that a batch is computed in.
             grad_clip (float | None): Largest L2 norm of the gradient.
-            degrade_jpeg (str): Codec for images that are degraded here (see `BatchDegradation`).
         """
-        self._degradation = BatchDegradation(degrade_jpeg)
+        self._degradation = BatchDegradation()
         self._channels_last = channels_last
         self.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
         self._update = OptimizerStep(dtype, device, accumulation_steps, grad_clip)

@@ -6,7 +6,7 @@ import pytest
 from mmediting_forms import organiser
 
 from facesr.config import load_config
-from facesr.config.keys import CLOSED, HONOURED, KEYS, MAPPED, REFUSED, check_keys, children, mmediting_table
+from facesr.config.keys import CLOSED, GONE, HONOURED, KEYS, MAPPED, REFUSED, check_keys, children, mmediting_table
 from facesr.config.mmediting import DEFAULTS
 from facesr.utils.errors import UserError
 
@@ -167,7 +167,7 @@ def test_every_default_is_declared():
 
 
 def test_every_refusal_says_what_there_is_instead():
-    assert {found.status for found in KEYS.values()} == {None, HONOURED, MAPPED, REFUSED}
+    assert {found.status for found in KEYS.values()} == {None, GONE, HONOURED, MAPPED, REFUSED}
     assert all(found.note for found in KEYS.values() if found.status in (MAPPED, REFUSED))
 
 

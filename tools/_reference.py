@@ -1,15 +1,24 @@
-"""The same steps by MMEditing's own transforms: what the faster ways are checked against."""
+"""Degradations by MMEditing's own transforms, under the noise of ours: for show_degradation.py and the tests.
+
+MMEditing draws its noise where it adds it, so NumPy's functions are replaced for that moment. Nothing that trains or
+restores does so.
+"""
 from contextlib import contextmanager
 from unittest import mock
+
+import facesr.compat.bridged  # noqa: F401
 
 import numpy as np
 import torch
 from mmedit.datasets.pipelines import Quantize as StockQuantize
 from mmedit.datasets.pipelines import RandomBlur, RandomJPEGCompression, RandomNoise, RandomResize
 
+from facesr.analysis.figures.degradation import Compared
+from facesr.degradation.cpu import degrade
 from facesr.degradation.kernels import full_kernel
 from facesr.degradation.noise import noise_field
 from facesr.degradation.plan import Blur, Jpeg, Noise, Resize
+from facesr.degradation.recipe import Recipe
 
 
 class NoiseRecord:
@@ -91,3 +100,16 @@ def _given(noise, step, image):
     with mock.patch('numpy.random.randn', lambda *shape: np.broadcast_to(field, shape)), \
             mock.patch('numpy.random.poisson', lambda rates: _Counts(rates, field)):
         yield
+
+
+def compare(image: np.ndarray, recipe: Recipe, seed: int) -> Compared:
+    """Degrade an image in both ways, under one noise.
+
+    Args:
+        image (ndarray): (h, w, 3), uint8, RGB.
+        recipe (Recipe): What to draw from.
+        seed (int): Of the draws.
+    """
+    plan, noise = recipe.draw(np.random.default_rng(seed), *image.shape[:2]), NoiseRecord()
+    ours = degrade(image, plan.steps, noise)
+    return Compared(plan, ours, degrade_by_mmedit(image, plan.steps, noise.replay()))
