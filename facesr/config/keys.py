@@ -264,14 +264,14 @@ _PARAMS = {
 }
 
 
-def refuse(key: str, value, words: str):
+def refuse(key: str, value, words: str) -> None:
     """End with what is wrong with a key's value.
 
     Raises:
         UserError: Always.
     """
     shown = textwrap.shorten(repr(value), SHOWN, placeholder=' ...')
-    raise UserError(f'config key "{key}" is {shown}: give {words}')
+    raise UserError(f'config key "{key}" is {shown}: {words}')
 
 
 def refuse_unknown(level: str, name: str, known) -> None:
@@ -315,19 +315,14 @@ def check_keys(cfg) -> None:
                 refuse_unknown(level, name, known)
             key, found = f'{level}.{name}' if level else name, known[name]
             if not found.kind.fits(value):
-                refuse(key, value, found.kind.words) if found.status not in (REFUSED, GONE) else _refuse_wish(key, value, found)
+                refuse(key, value, found.note if found.status in (REFUSED, GONE) else f'give {found.kind.words}')
     for name in ('generator', 'discriminator', 'pixel_loss', 'perceptual_loss', 'gan_loss'):
         part = (cfg.get('model') or {}).get(name)
         if part is not None and not _is_typed(part):
-            refuse(f'model.{name}', part, TYPED.words)
+            refuse(f'model.{name}', part, f'give {TYPED.words}')
     for split in SPLITS:
         if split in (cfg.get('data') or {}):
             _check_dataset(f'data.{split}', cfg['data'][split])
-
-
-def _refuse_wish(key: str, value, found: Key) -> None:
-    shown = textwrap.shorten(repr(value), SHOWN, placeholder=' ...')
-    raise UserError(f'config key "{key}" is {shown}: {found.note}')
 
 
 def _check_dataset(key: str, node) -> None:
@@ -337,7 +332,7 @@ def _check_dataset(key: str, node) -> None:
             _check_dataset(f'{key}.{number}', part)
         return
     if not _is_typed(node):
-        refuse(key, node, TYPED.words)
+        refuse(key, node, f'give {TYPED.words}')
     if node['type'] == 'RepeatDataset':
         known = dict(dataset=DICT, times=whole(1))
     elif node['type'] == 'ConcatDataset':
@@ -351,7 +346,7 @@ def _check_dataset(key: str, node) -> None:
         for name, kind in known.items():
             inner_list = name == 'dataset' and TYPED_LIST.fits(node.get(name))
             if not kind.fits(node.get(name)) and not inner_list:
-                refuse(f'{key}.{name}', node.get(name), kind.words)
+                refuse(f'{key}.{name}', node.get(name), f'give {kind.words}')
         _check_dataset(f'{key}.{"dataset" if "dataset" in known else "datasets"}',
                        node['dataset' if 'dataset' in known else 'datasets'])
         return
@@ -360,7 +355,7 @@ def _check_dataset(key: str, node) -> None:
                  filename_tmpl=TEXT, ann_file=either('a file, or a list of files', TEXT, listing(TEXT, '')))
     for name, kind in kinds.items():
         if name in node and not kind.fits(node[name]):
-            refuse(f'{key}.{name}', node[name], kind.words)
+            refuse(f'{key}.{name}', node[name], f'give {kind.words}')
     for number, transform in enumerate(node.get('pipeline', ())):
         _check_transform(f'{key}.pipeline.{number}', transform)
 
@@ -373,7 +368,7 @@ def _check_transform(key: str, transform) -> None:
     if transform['type'] in _PARAMS:
         params = transform.get('params')
         if not isinstance(params, dict):
-            refuse(f'{key}.params', params, DICT.words)
+            refuse(f'{key}.params', params, f'give {DICT.words}')
         for name in params:
             if name not in _PARAMS[transform['type']]:
                 refuse_unknown(f'{key}.params', name, _PARAMS[transform['type']])

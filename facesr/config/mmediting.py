@@ -212,7 +212,10 @@ def _translate_loaders(data: ConfigDict, told: list) -> None:
 
 
 def _translate_flags(cfg: Config, told: list) -> None:
-    """`unchanged` gives images of other kinds than 8-bit colour as they are, which networks for colour cannot take."""
+    """`unchanged` gives images of other kinds than 8-bit colour as they are, which networks for colour cannot take.
+
+    Of 8-bit colour it is `color_ignore_orientation`: both give BGR, whatever `channel_order` says.
+    """
     generator = (cfg.get('model') or {}).get('generator') or {}
     if generator.get('in_channels', 3) != 3:
         return
@@ -223,12 +226,13 @@ def _translate_flags(cfg: Config, told: list) -> None:
             if isinstance(value, (dict, list, tuple)):
                 visit(value)
         if isinstance(node, dict) and node.get('type') == 'LoadImageFromFile' and node.get('flag') == 'unchanged':
-            node['flag'] = 'color'
+            node['flag'] = 'color_ignore_orientation'
             found.append(node)
 
     visit(cfg.data)
     if found:
-        told.append('data: flag="unchanged" is "color", the same for images of 8-bit colour, which it makes of others')
+        told.append('data: flag="unchanged" is "color_ignore_orientation", the same for images of 8-bit colour (BGR), '
+                    'which it makes of others')
 
 
 def _translate_training_set(data: ConfigDict, told: list) -> None:
