@@ -4,7 +4,7 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 
 from facesr.utils.choices import AMP_MODES, LAUNCHERS, RESUME_AUTO, RESUME_LATEST
-from facesr.utils.cli import ArgumentParser, add_config_arguments
+from facesr.utils.cli import ArgumentParser, add_config_arguments, add_mmediting_arguments
 from facesr.utils.errors import report_user_errors
 
 
@@ -22,6 +22,7 @@ def parse_args():
     parser.add_argument(
         '--dry-run', action='store_true', help='one step and one validation image, a summary, and nothing written')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='pytorch: several processes, by torchrun')
+    add_mmediting_arguments(parser, training=True)
     return parser.parse_args()
 
 
@@ -39,7 +40,12 @@ def main():
         cfg.seed = args.seed
     if args.amp:
         cfg.amp = args.amp
-    with launched(args.launcher):
+    if args.load_from:
+        cfg.load_from = args.load_from
+    if args.deterministic:
+        cfg.deterministic = True
+    launcher = cfg.get('launcher', 'none') if args.launcher == 'none' else args.launcher
+    with launched(launcher):
         if args.dry_run:
             found = dry_run(cfg, validate=not args.no_validate)
             if rank() == 0:
