@@ -1,5 +1,7 @@
-# `make demo`, `make test`, `make install`, `make lint`, `make clean`; PYTHON=... picks the interpreter.
+# `make demo`, `make test`, `make install`, `make lint`, `make clean`; PYTHON=... picks the interpreter,
+# TEST_WORKERS=... how many processes test.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TEST_WORKERS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 # pip < 25.3 takes constraints of build environments from the first variable, later ones from the second.
@@ -11,7 +13,7 @@ demo: $(VENV)/.installed
 	$(PY) tools/demo.py
 
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses $(TEST_WORKERS) --dist worksteal
 
 install: $(VENV)/.installed
 

@@ -54,7 +54,7 @@ def command(root, work_dir, iterations: int, workers: int, *options) -> list:
 
 
 def kill_and_compare(root, folder, kills: int, workers: int, iterations: int = 30, seed: int = 0,
-                     longest: float = 6.0) -> Outcome:
+                     longest: float = 6.0, after=(), options=()) -> Outcome:
     """Train once undisturbed and once with `kills` SIGKILLs, each within `longest` seconds of a start.
 
     Args:
@@ -65,14 +65,18 @@ def kill_and_compare(root, folder, kills: int, workers: int, iterations: int = 3
         iterations (int): Of the training. Default: 30.
         seed (int): Of the moments. Default: 0.
         longest (float): Seconds after a start until which it is killed. Default: 6.
+        after (Sequence[int]): For each kill, iterations that the start logs before those seconds begin, so that a
+            slow machine gets as far as a quick one. Default: none.
+        options (Sequence[str]): More config overrides. Default: none.
     """
     straight, killed, moments = Path(folder) / 'straight', Path(folder) / 'killed', random.Random(seed)
-    subprocess.run(command(root, straight, iterations, workers), check=True, capture_output=True)
+    subprocess.run(command(root, straight, iterations, workers, *options), check=True, capture_output=True)
     done, early, again, read, broken = 0, 0, 0, 0, []
     while done < kills:
-        process = subprocess.Popen(command(root, killed, iterations, workers), stdout=subprocess.DEVNULL,
+        process = subprocess.Popen(command(root, killed, iterations, workers, *options), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
         try:
+            _wait_for(process, killed, after[done] if after else 0)
             process.wait(moments.uniform(0, longest))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
@@ -91,10 +95,17 @@ def kill_and_compare(root, folder, kills: int, workers: int, iterations: int = 3
         latest = find_latest(killed)
         early += latest is None
         again += max(_logged(killed) - (read_checkpoint(latest)['meta']['iter'] if latest else 0), 0)
-    subprocess.run(command(root, killed, iterations, workers), check=True, capture_output=True)
+    subprocess.run(command(root, killed, iterations, workers, *options), check=True, capture_output=True)
     a, b = (read_checkpoint(path / f'iter_{iterations}.pth') for path in (straight, killed))
     equal = all(a['state_dict'][name].equal(b['state_dict'][name]) for name in a['state_dict'])
     return Outcome(done, early, again, read, broken, equal and a['state_dict'].keys() == b['state_dict'].keys())
+
+
+def _wait_for(process, work_dir: Path, iterations: int) -> None:
+    """Until so many iterations more are logged, or the process has ended."""
+    before = _logged(work_dir)
+    while iterations and process.poll() is None and _logged(work_dir) < before + iterations:
+        time.sleep(0.05)
 
 
 def _logged(work_dir: Path) -> int:

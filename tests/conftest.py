@@ -1,26 +1,35 @@
 """Shared fixtures. Real faces are used only where FACESR_FFHQ names a folder in FFHQ's layout."""
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import pytest
+from filelock import FileLock
 
-# The tests compare bit for bit, which only the CPU promises; tests/test_cuda.py gives CUDA back to its runs.
+# The tests compare bit for bit, which only the CPU promises; integration/test_cuda.py gives CUDA back to its runs.
 CUDA_DEVICES = os.environ.get('CUDA_VISIBLE_DEVICES')
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # a worker of pytest-xdist for each core; before torch is imported
 
 ROOT = Path(__file__).resolve().parent.parent
 
-import facesr.register  # noqa: E402, F401
-
-from facesr.config import load_config  # noqa: E402
-from facesr.datasets.annotation import scan_folder, write_annotation  # noqa: E402
-from facesr.datasets.sample import make_sample  # noqa: E402
-
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for pattern in ('configs/*.py', 'configs/sample/*.py') for path in ROOT.glob(pattern))
+HANGS = 300  # seconds after which a process is taken for one that hangs, on a busy machine too
+# A network that trains and restores in milliseconds, over SRResNet's or RRDBNet's configs.
+SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1}
+SMALL_OPTIONS = [f'{key}={value}' for key, value in SMALL.items()]
+
+
+def pytest_configure(config):
+    """Before any test imports facesr; pytest-xdist's controller, which runs no test, never does."""
+    if not getattr(config.option, 'numprocesses', None):
+        import in_process  # noqa: F401
+
+
+def pytest_collection_modifyitems(items):
+    """The slow ones first, so that no worker waits for one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker('slow') is None)
 
 
 @pytest.fixture(autouse=True)
@@ -29,17 +38,41 @@ def _in_repository(monkeypatch):
 
 
 @pytest.fixture(scope='session')
-def sample_root(tmp_path_factory):
-    """The embedded sample: 512x512 GT, 128x128 LQ."""
-    root = tmp_path_factory.mktemp('sample')
-    make_sample(root)
-    return root
+def once(tmp_path_factory):
+    """Gives a folder that `make(folder)` fills once for all of pytest-xdist's workers; nobody may change it."""
+    base = tmp_path_factory.getbasetemp()
+    if 'PYTEST_XDIST_WORKER' in os.environ:
+        base = base.parent
+
+    def folder(name, make):
+        path, made = base / name, base / f'{name}.made'
+        with FileLock(base / f'{name}.lock'):
+            if not made.exists():
+                path.mkdir()
+                make(path)
+                made.touch()
+        return path
+
+    return folder
 
 
 @pytest.fixture(scope='session')
-def tiny_root(sample_root, tmp_path_factory):
+def sample_root(once):
+    """The embedded sample: 512x512 GT, 128x128 LQ."""
+    from facesr.datasets.sample import make_sample
+    return once('sample', make_sample)
+
+
+@pytest.fixture(scope='session')
+def tiny_root(sample_root, once):
     """FFHQ's layout with two training images (512x512) and 64x64 / 16x16 crops elsewhere, and its annotation."""
-    root = tmp_path_factory.mktemp('tiny')
+    return once('tiny', lambda root: _make_tiny(root, sample_root))
+
+
+def _make_tiny(root, sample_root):
+    import cv2
+
+    from facesr.datasets.annotation import scan_folder, write_annotation
     for folder, side in {'train/GT': 512, 'val/GT': 64, 'val/LQ': 16, 'test/LQ': 16}.items():
         (root / folder).mkdir(parents=True)
         for path in sorted((sample_root / folder).iterdir())[:2]:
@@ -47,7 +80,23 @@ def tiny_root(sample_root, tmp_path_factory):
             start = (image.shape[0] - side) // 2
             cv2.imwrite(str(root / folder / path.name), image[start:start + side, start:start + side])
     write_annotation(scan_folder(root / 'train/GT'), root / 'train.txt')
-    return root
+
+
+@pytest.fixture(scope='session')
+def checkpoint(once):
+    """A small random SRResNet, as `tiny_config()` builds it."""
+    return once('checkpoint', _make_checkpoint) / 'small.pth'
+
+
+def _make_checkpoint(folder):
+    import torch
+
+    from facesr.checkpoint.io import save_checkpoint
+    from facesr.config import load_config
+    from facesr.models.build import build_restorer
+
+    torch.manual_seed(0)
+    save_checkpoint(folder / 'small.pth', build_restorer(load_config('configs/srresnet_ffhq.py', SMALL)))
 
 
 @pytest.fixture
@@ -62,22 +111,34 @@ def tiny_options(tiny_root, tmp_path):
 
 @pytest.fixture
 def tiny_config(tiny_root, tiny_options):
-    """Loads a shipped config with `tiny_options` and more overrides."""
+    """Loads a small SRResNet, or the shipped config that is named as it is, with `tiny_options` and more overrides."""
+    from facesr.config import load_config
 
-    def load(config='configs/srresnet_ffhq.py', **more):
-        return load_config(config, {**tiny_options, **more}, str(tiny_root))
+    def load(config=None, **more):
+        small = {} if config else SMALL
+        return load_config(config or 'configs/srresnet_ffhq.py', {**tiny_options, **small, **more}, str(tiny_root))
 
     return load
 
 
 @pytest.fixture
-def run_tool():
-    """Runs `tools/<name>` as a user would; returns the completed process with text output."""
+def run_command():
+    """Runs `[python, script, arguments...]` as a user would, but in this process; returns the completed process."""
+    from in_process import run_in_process
+
+    def run(command, cwd=ROOT, **env):
+        clean = {key: value for key, value in os.environ.items() if key != 'OPENCV_LOG_LEVEL'}  # set by our import
+        return run_in_process(Path(cwd, command[1]), [*map(str, command[2:])], cwd, {**clean, **env})
+
+    return run
+
+
+@pytest.fixture
+def run_tool(run_command):
+    """Runs `tools/<name>` as `run_command` does; returns the completed process with text output."""
 
     def run(name, *arguments, **env):
-        command = [sys.executable, f'tools/{name}', *map(str, arguments)]
-        clean = {key: value for key, value in os.environ.items() if key != 'OPENCV_LOG_LEVEL'}  # set by our import
-        return subprocess.run(command, capture_output=True, text=True, env={**clean, **env}, timeout=300)
+        return run_command([sys.executable, f'tools/{name}', *arguments], **env)
 
     return run
 

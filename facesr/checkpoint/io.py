@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facesr.checkpoint.safetensors import read_safetensors
+from facesr.checkpoint.safetensors import is_safetensors, read_safetensors
 from facesr.checkpoint.weights import GENERATOR
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import CheckpointError
@@ -75,7 +75,7 @@ def read_checkpoint(path, map_location='cpu') -> dict:
         raise CheckpointError(f'{path}: is a folder; give a checkpoint{_checkpoints_in(path)}')
     if not path.is_file():
         raise CheckpointError(f'{path}: no such checkpoint{_checkpoints_in(path.parent)}')
-    if path.suffix.lower() == '.safetensors':
+    if is_safetensors(path):
         return _read_generator(path, map_location)
     try:
         with _numpy_scalars_allowed(), warnings.catch_warnings():

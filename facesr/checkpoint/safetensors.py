@@ -1,6 +1,7 @@
 """safetensors files: a generator's weights under its own names, and what the file says about itself."""
 import importlib
 import json
+from pathlib import Path
 from types import ModuleType
 
 from facesr.utils.errors import CheckpointError, UserError
@@ -19,6 +20,13 @@ def require_library(name: str) -> ModuleType:
     except ImportError as error:
         package = name.partition('.')[0]
         raise UserError(f'the package {package} is needed for this: pip install {package}') from error
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is one by its name, or by how it begins, as half-made ones have other names."""
+    with path.open('rb') as file:
+        start = file.read(9)  # the length of the header, little-endian and below 2**24, and the header: JSON
+    return path.suffix.lower() == '.safetensors' or start[3:] == bytes(5) + b'{'
 
 
 def encode_safetensors(model, about: dict) -> bytes:

@@ -6,13 +6,11 @@ from mmcv.parallel import MMDataParallel
 from facesr.inference.network import geometric_self_ensemble, network
 from facesr.models.build import build_restorer
 
-SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1}
-
 
 @pytest.fixture
 def model(tiny_config):
     torch.manual_seed(0)
-    return build_restorer(tiny_config(**SMALL))
+    return build_restorer(tiny_config())
 
 
 def test_self_ensemble_averages_eight_ways():

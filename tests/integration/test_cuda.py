@@ -7,6 +7,8 @@ import pytest
 import torch
 from conftest import CUDA_DEVICES
 
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]
+
 
 @pytest.fixture(scope='module')
 def cuda_env():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import HANGS, ROOT, SMALL
 from mmedit.core import build_optimizers
 from mmedit.models.builder import build_loss, build_model
 from mmedit.models.losses import PerceptualLoss
@@ -26,7 +26,7 @@ from facesr.utils.errors import CheckpointError, UserError
 
 CPU = torch.device('cpu')
 CONFIG, PSNR_CONFIG = 'configs/esrgan_ffhq.py', 'configs/rrdbnet_ffhq.py'
-NET = {'model.generator.num_blocks': 1, 'model.generator.mid_channels': 8, 'model.generator.growth_channels': 4}
+NET = {**SMALL, 'model.generator.growth_channels': 4}
 GAN = {**NET, 'model.discriminator.mid_channels': 4, 'gt_patch_size': 128, 'load_from': None}
 TINY = {**GAN, 'model.perceptual_loss': None}
 VGG = dict(type='VGGPerceptualLoss', vgg_type='vgg11', layer_weights={'3': 0.5, '8': 1.0})  # conv2, conv4
@@ -404,6 +404,7 @@ train.main()
 '''
 
 
+@pytest.mark.slow
 def test_two_processes_keep_both_networks_equal(tiny_root, tmp_path):
     script = tmp_path / 'probe.py'
     script.write_text(PROBE.format(root=str(ROOT), out=str(tmp_path)))
@@ -414,7 +415,7 @@ def test_two_processes_keep_both_networks_equal(tiny_root, tmp_path):
          'pytorch', '--cfg-options', *options, f'data.train.ann_file={tiny_root}/train.txt', 'total_iters=3',
          'data.workers_per_gpu=0', 'data.train_dataloader.samples_per_gpu=2', 'accumulation_steps=2',
          'train_cfg.disc_steps=2'],
-        capture_output=True, text=True, timeout=240, cwd=ROOT)
+        capture_output=True, text=True, timeout=HANGS, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-4000:]
     ranks = [torch.load(tmp_path / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
     for kind in ('weights', 'gradients'):

@@ -11,25 +11,25 @@ import pytest
 import race
 import scipy.stats
 import torch
+from conftest import HANGS, SMALL_OPTIONS
 
 from facesr.config import load_config
 from facesr.engine.train import build_stream
 from facesr.utils.errors import UserError
 
-TINY = 'configs/srresnet_ffhq.py model.generator.num_blocks=1 model.generator.mid_channels=8'
+TINY = f'configs/srresnet_ffhq.py {" ".join(SMALL_OPTIONS)}'
 ENTRIES = (f'l1={TINY} ema=0.5', f'psnr={TINY} model.pixel_loss.type=PSNRLoss')
 
 
 @pytest.fixture
-def start(tiny_root, tmp_path):
-    """Starts a race in `tmp_path/race`."""
+def command(tiny_root, tmp_path):
+    """The command line of a race in `tmp_path/race`."""
 
-    def run(*arguments, entries=ENTRIES):
-        command = [sys.executable, 'benchmarks/race.py', *entries, '--data-root', str(tiny_root), '--out',
-                   str(tmp_path / 'race'), '--points', '2', '--batch', '1', '--patch', '32', '--jobs', '2', *arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def of(*arguments):
+        return [sys.executable, 'benchmarks/race.py', *ENTRIES, '--data-root', str(tiny_root), '--out',
+                str(tmp_path / 'race'), '--points', '2', '--batch', '1', '--patch', '32', '--jobs', '2', *arguments]
 
-    return run
+    return of
 
 
 @pytest.fixture
@@ -46,14 +46,16 @@ def prepare(tiny_root, tmp_path, monkeypatch):
     return run
 
 
-def test_a_race_and_its_continuation(start, prepare, tmp_path):
-    out, errors = start('--iterations', '4', '--seeds', '1').communicate(timeout=120)
-    assert 'l1, seed 0: done' in out and 'one seed says nothing' in out, errors
+@pytest.mark.slow
+def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
+    done = run_command(command('--iterations', '4', '--seeds', '1'))
+    assert 'l1, seed 0: done' in done.stdout and 'one seed says nothing' in done.stdout, done.stderr
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob('race/*/seed_0/iter_4.pth')}
     assert len(before) == 2
 
-    out, errors = start('--iterations', '4', '--seeds', '2').communicate(timeout=120)
-    assert 'seed 0: done' not in out and 'psnr, seed 1: done' in out and 'done (2 of 2)' in out, errors
+    done = run_command(command('--iterations', '4', '--seeds', '2'))
+    assert 'seed 0: done' not in done.stdout and 'psnr, seed 1: done' in done.stdout, done.stderr
+    assert 'done (2 of 2)' in done.stdout
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())  # nothing is trained twice
     found = json.loads((tmp_path / 'race/race.json').read_text())
     labels = [row['label'] for row in found['results']]
@@ -76,14 +78,16 @@ def test_a_race_and_its_continuation(start, prepare, tmp_path):
             prepare(*changed)
 
 
-def test_a_race_that_is_stopped_goes_on(start, tmp_path):
-    process = start('--iterations', '3000', '--seeds', '1')
-    deadline = time.monotonic() + 90
+@pytest.mark.slow
+def test_a_race_that_is_stopped_goes_on(command, tmp_path):
+    process = subprocess.Popen(command('--iterations', '3000', '--seeds', '1'), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + HANGS
     while not any('Iter [' in path.read_text() for path in tmp_path.glob('race/*/seed_0.txt')):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 2 and 'the same command goes on' in errors
     assert list(tmp_path.glob('race/*/seed_0/iter_*.pth'))  # saved
     assert not any(f'{tmp_path}/race' in line for line in os.popen('ps -eo args').read().splitlines())

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL
 from mmedit.core import psnr, ssim
 
 from facesr.analysis.comparison.compare import Comparison, ContestantRow, compare, paired_difference
@@ -19,7 +20,7 @@ from facesr.utils.errors import UserError
 from facesr.utils.tables import shortened
 
 CONFIG = 'configs/srresnet_ffhq.py'
-SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1, 'ema': 0.9, 'data.workers_per_gpu': 0}
+OPTIONS = {**SMALL, 'ema': 0.9, 'data.workers_per_gpu': 0}
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +41,7 @@ def work_dir(root, tmp_path_factory):
     """A run as training leaves it, whose moving average differs from its weights."""
     folder = tmp_path_factory.mktemp('runs') / 'small'
     folder.mkdir()
-    cfg = load_config(CONFIG, SMALL, str(root))
+    cfg = load_config(CONFIG, OPTIONS, str(root))
     cfg.dump(str(folder / 'srresnet_ffhq.py'))
     torch.manual_seed(0)
     model = build_restorer(cfg)
@@ -272,7 +273,7 @@ def test_configs_of_checkpoints_that_lie_alone(work_dir, comparison, root, tmp_p
     config = str(work_dir / 'srresnet_ffhq.py')
     for found in (compare([parse_entry(f'{config}:{alone}')]),
                   compare([parse_entry(str(alone))], default_config=config),
-                  compare([parse_entry(f'{CONFIG}:{alone}')], options=SMALL, data_root=str(root))):
+                  compare([parse_entry(f'{CONFIG}:{alone}')], options=OPTIONS, data_root=str(root))):
         assert found.rows[0].psnr.tolist() == comparison.rows[0].psnr.tolist()
         assert found.rows[0].label == 'alone'
     for name in ('a.py', 'b.py'):

@@ -20,7 +20,7 @@ PARAMETERS = {
     'configs/rrdbnet_ffhq_cosine.py': 636_947,
     'configs/rrdbnet_ffhq_original.py': 16_697_987,
     'configs/recommended_ffhq.py': 1_812_995,
-    'configs/esrgan_ffhq.py': 636_947,  # and its discriminator's 1,061,417: tests/test_esrgan.py
+    'configs/esrgan_ffhq.py': 636_947,  # and its discriminator's 1,061,417: tests/unit/models/test_esrgan.py
     'configs/plksr_ffhq.py': 1_804_288,
     'configs/safmn_ffhq.py': 1_795_728,
     'configs/sample/srresnet_sample.py': 1_812_995,
@@ -45,7 +45,7 @@ def test_parameters_and_budget(config):
 
 
 def test_a_generator_over_the_budget_stops_training(tiny_config):
-    cfg = tiny_config(**{'model.generator.num_blocks': 21})
+    cfg = tiny_config('configs/srresnet_ffhq.py', **{'model.generator.num_blocks': 21})
     with pytest.raises(UserError, match='1,886,851 parameters, 65,766 over the budget of 1,821,085'):
         train(cfg, 'too_big')
 

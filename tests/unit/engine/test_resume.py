@@ -1,11 +1,8 @@
-"""Nothing is lost: kills, stops, full disks, broken data."""
+"""Nothing is lost: stops, full disks, broken data; kills are in test_kills.py."""
 import json
 import os
-import resource
 import shutil
 import signal
-import subprocess
-import time
 
 import kill
 import pytest
@@ -18,16 +15,7 @@ from facesr.engine.train import train
 from facesr.evaluation.evaluator import ImageResult
 from facesr.models.restorers.optimizer_step import TrainingDiverged
 from facesr.utils.errors import UserError
-from facesr.utils.signals import EXIT_STOPPED, Stopped, StopSignals
-
-TINY_NET = dict(option.split('=') for option in kill.TINY_NET[:2])
-TINY_NET = {key: int(value) for key, value in TINY_NET.items()}
-
-
-@pytest.mark.parametrize('workers', [0, 2])
-def test_killed_at_random_moments_it_ends_with_the_same_weights(workers, tiny_root, tmp_path):
-    outcome = kill.kill_and_compare(tiny_root, tmp_path, kills=3, workers=workers, iterations=300, seed=workers)
-    assert outcome.kills >= 1 and outcome.checkpoints_read and not outcome.broken and outcome.equal
+from facesr.utils.signals import Stopped, StopSignals
 
 
 def weights(path):
@@ -37,7 +25,7 @@ def weights(path):
 def test_a_checkpoint_holds_all_that_a_resume_needs(tiny_config, tmp_path):
     """Straight and in two parts: weights, Adam, EMA, scaler, log window, random states, best score."""
     straight, parts = tmp_path / 'straight', tmp_path / 'parts'
-    how = dict(TINY_NET, amp='fp16', ema=0.9, accumulation_steps=2, **{
+    how = dict(amp='fp16', ema=0.9, accumulation_steps=2, **{
         'data.train_dataloader.samples_per_gpu': 2, 'log_config.interval': 4, 'checkpoint_config.interval': 3,
         'lr_config.periods': [9], 'lr_config.restart_weights': [1], 'evaluation.interval': 2})
     train(tiny_config(work_dir=str(straight), total_iters=8, **how), 'run')
@@ -67,36 +55,6 @@ def flat(thing):
     return [flat(value) for value in thing] if isinstance(thing, (list, tuple)) else thing
 
 
-@pytest.fixture
-def start(tiny_root, tmp_path):
-    """Starts a long training as a user would; returns the process once it has trained a few iterations."""
-
-    def run(*options, work='work'):
-        log = (tmp_path / 'stderr').open('w+')
-        process = subprocess.Popen(kill.command(tiny_root, tmp_path / work, 5000, 0, 'checkpoint_config.interval=5000',
-                                                *options), stderr=log)
-        deadline = time.monotonic() + 120
-        while 'Iter [6/' not in (tmp_path / 'stderr').read_text():
-            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / 'stderr').read_text()
-            time.sleep(0.05)
-        return process
-
-    return run
-
-
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(number, start, tmp_path):
-    process = start('evaluation.interval=5000')
-    process.send_signal(number)
-    assert process.wait(60) == EXIT_STOPPED == 75
-    latest = find_latest(tmp_path / 'work')
-    done = read_checkpoint(latest)['meta']['iter']
-    assert latest.name == f'iter_{done}.pth' and done >= 6
-    last = (tmp_path / 'stderr').read_text().splitlines()[-1]
-    assert last.startswith(f'stopped after iteration {done} of 5000; iteration {done} is saved in ')
-    assert last.endswith('go on with --resume')
-
-
 def test_a_signal_during_validation_does_not_wait_for_it(tiny_config, tmp_path, monkeypatch):
     work = tmp_path / 'work'
     measured = []
@@ -108,7 +66,7 @@ def test_a_signal_during_validation_does_not_wait_for_it(tiny_config, tmp_path, 
         return [ImageResult('x', dict(PSNR=20.0, SSIM=0.5))]
 
     monkeypatch.setattr('facesr.evaluation.evaluator.measure', stop_after_the_first)
-    how = dict(TINY_NET, **{'evaluation.interval': 2})
+    how = {'evaluation.interval': 2}
     with pytest.raises(Stopped, match='stopped after iteration 2 of 4'):
         train(tiny_config(total_iters=4, **how), 'run')
     assert len(measured) == 1 and not list(work.glob('best*'))
@@ -139,7 +97,7 @@ def test_a_full_disk_stops_nothing_and_replaces_nothing(tiny_config, tmp_path, c
     usage = type('Usage', (), {'free': 10})
     real = shutil.disk_usage
     monkeypatch.setattr('facesr.utils.files.shutil.disk_usage', lambda path: usage if full else real(path))
-    how = dict(TINY_NET, **{'checkpoint_config.interval': 1, 'checkpoint_config.max_keep_ckpts': 1})
+    how = {'checkpoint_config.interval': 1, 'checkpoint_config.max_keep_ckpts': 1}
     train(tiny_config(total_iters=2, **how), 'run')
     before = {path.name: path.read_bytes() for path in work.glob('*.pth')}
     best = read_checkpoint(work / 'iter_2.pth')['meta']['hook_msgs']['best_score']
@@ -155,27 +113,9 @@ def test_a_full_disk_stops_nothing_and_replaces_nothing(tiny_config, tmp_path, c
     assert [path.name for path in work.glob('iter_*')] == ['iter_4.pth']
 
 
-def test_writes_that_really_fail_leave_the_old_checkpoint(tiny_root, tmp_path):
-    """The system refuses files beyond some size, as a full disk or a quota would."""
-    command = kill.command(tiny_root, tmp_path / 'work', 3, 0)
-    subprocess.run(command, check=True, capture_output=True)
-    before = (tmp_path / 'work/iter_3.pth').read_bytes()
-
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
-
-    done = subprocess.run(kill.command(tiny_root, tmp_path / 'work', 6, 0), preexec_fn=limit, capture_output=True,
-                          text=True)
-    assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
-    assert done.stderr.splitlines()[-1].endswith('free disk space and go on with --resume')
-    assert (tmp_path / 'work/iter_3.pth').read_bytes() == before
-    assert find_latest(tmp_path / 'work').name == 'iter_3.pth' and not list((tmp_path / 'work').glob('.*.tmp'))
-
-
 def test_a_resume_takes_the_learning_rate_of_the_config(tiny_config, tmp_path):
-    train(tiny_config(**TINY_NET), 'run', validate=False)
-    how = dict(TINY_NET, **{'optimizers.generator.lr': 1e-5})
+    train(tiny_config(), 'run', validate=False)
+    how = {'optimizers.generator.lr': 1e-5}
     train(tiny_config(total_iters=3, **how), 'run', resume='auto', validate=False)
     records = [json.loads(line) for log in sorted((tmp_path / 'work').glob('*.log.json'))
                for line in log.read_text().splitlines()]
@@ -184,11 +124,11 @@ def test_a_resume_takes_the_learning_rate_of_the_config(tiny_config, tmp_path):
 
 
 def test_resuming_an_older_checkpoint_leaves_no_newer_one_behind(tiny_config, tmp_path):
-    train(tiny_config(**TINY_NET, **{'checkpoint_config.interval': 1}), 'run', validate=False)
+    train(tiny_config(**{'checkpoint_config.interval': 1}), 'run', validate=False)
     older = str(tmp_path / 'work/iter_1.pth')
     with pytest.raises(UserError, match='is at iteration 1, but .* has iter_2.pth; .* with --work-dir'):
-        train(tiny_config(**TINY_NET), 'run', resume=older, validate=False)
-    train(tiny_config(**TINY_NET, work_dir=str(tmp_path / 'other')), 'run', resume=older, validate=False)
+        train(tiny_config(), 'run', resume=older, validate=False)
+    train(tiny_config(work_dir=str(tmp_path / 'other')), 'run', resume=older, validate=False)
 
 
 def test_a_signal_in_the_last_validation_does_not_lose_it(tiny_config, tmp_path, monkeypatch):
@@ -197,8 +137,8 @@ def test_a_signal_in_the_last_validation_does_not_lose_it(tiny_config, tmp_path,
     monkeypatch.setattr('facesr.evaluation.evaluator.measure', lambda *args: (
         signals and os.kill(os.getpid(), signals.pop()), measure(*args))[1])
     with pytest.raises(Stopped, match='after iteration 2 of 2; iteration 2 is saved'):
-        train(tiny_config(**TINY_NET, **{'evaluation.interval': 2}), 'run')
-    train(tiny_config(**TINY_NET, **{'evaluation.interval': 2}), 'run', resume='auto')
+        train(tiny_config(**{'evaluation.interval': 2}), 'run')
+    train(tiny_config(**{'evaluation.interval': 2}), 'run', resume='auto')
     assert (tmp_path / 'work/best_PSNR_iter_2.pth').is_file()
 
 
@@ -214,9 +154,9 @@ def test_a_validation_that_fails_loses_nothing(error, message, tiny_config, tmp_
 
     monkeypatch.setattr('facesr.evaluation.evaluator.measure', fail)
     with pytest.raises(UserError, match=f'{message}.*iteration 1 is saved'):
-        train(tiny_config(**TINY_NET, **{'checkpoint_config.interval': 100}), 'run')
+        train(tiny_config(**{'checkpoint_config.interval': 100}), 'run')
     monkeypatch.undo()
-    train(tiny_config(**TINY_NET), 'run', resume='auto')
+    train(tiny_config(), 'run', resume='auto')
     assert (tmp_path / 'work/best_PSNR_iter_2.pth').is_file() or (tmp_path / 'work/best_PSNR_iter_1.pth').is_file()
 
 
@@ -224,12 +164,12 @@ def test_leftovers_of_a_kill_are_cleared(tiny_config, tmp_path):
     work = tmp_path / 'work'
     work.mkdir()
     (work / '.iter_1.pth.abc.tmp').write_bytes(b'half')
-    train(tiny_config(**TINY_NET), 'run', validate=False)
+    train(tiny_config(), 'run', validate=False)
     assert not list(work.glob('.*.tmp'))
 
 
 def test_pruning_counts_files_and_spares_the_best(tiny_config, tmp_path):
-    how = dict(TINY_NET, **{'checkpoint_config.interval': 2, 'checkpoint_config.max_keep_ckpts': 2})
+    how = {'checkpoint_config.interval': 2, 'checkpoint_config.max_keep_ckpts': 2}
     train(tiny_config(total_iters=3, **how), 'run')  # ends between the intervals
     train(tiny_config(total_iters=8, **how, **{'evaluation.interval': 100}), 'run', resume='auto', validate=False)
     names = sorted(path.name for path in (tmp_path / 'work').glob('*.pth'))
@@ -239,9 +179,9 @@ def test_pruning_counts_files_and_spares_the_best(tiny_config, tmp_path):
 
 def test_a_diverging_run_stops_with_its_last_good_checkpoint(tiny_config, tmp_path):
     work = tmp_path / 'work'
-    train(tiny_config(**TINY_NET), 'run', validate=False)
+    train(tiny_config(), 'run', validate=False)
     before = (work / 'iter_2.pth').read_bytes()
-    how = dict(TINY_NET, **{'model.pixel_loss.loss_weight': float('inf'), 'checkpoint_config.interval': 100})
+    how = {'model.pixel_loss.loss_weight': float('inf'), 'checkpoint_config.interval': 100}
     with pytest.raises(TrainingDiverged):
         train(tiny_config(total_iters=50, **how), 'run', resume='auto', validate=False)
     assert [path.name for path in work.glob('iter_*')] == ['iter_2.pth']
@@ -252,9 +192,9 @@ def test_a_diverging_run_stops_with_its_last_good_checkpoint(tiny_config, tmp_pa
 
 def test_weights_that_are_not_finite_are_not_saved(tiny_config, tmp_path):
     work = tmp_path / 'work'
-    train(tiny_config(**TINY_NET), 'run', validate=False)
+    train(tiny_config(), 'run', validate=False)
     before = (work / 'iter_2.pth').read_bytes()
-    how = dict(TINY_NET, **{'lr_config.min_lr': float('nan')})
+    how = {'lr_config.min_lr': float('nan')}
     with pytest.raises(UserError, match='could not be written'):
         train(tiny_config(total_iters=3, load_from=str(work / 'iter_2.pth'), work_dir=str(tmp_path / 'other'), **how),
               'run', validate=False)
@@ -277,10 +217,9 @@ def broken_root(tiny_root, tmp_path):
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_an_unreadable_image_stops_with_everything_saved(workers, broken_root, tmp_path):
-    done = subprocess.run(kill.command(broken_root, tmp_path / 'work', 9, workers, 'checkpoint_config.interval=100',
-                                       'data.train_dataloader.samples_per_gpu=1', 'evaluation.interval=100', 'seed=1'),
-                          capture_output=True, text=True, timeout=200)
+def test_an_unreadable_image_stops_with_everything_saved(workers, broken_root, run_command, tmp_path):
+    done = run_command(kill.command(broken_root, tmp_path / 'work', 9, workers, 'checkpoint_config.interval=100',
+                                    'data.train_dataloader.samples_per_gpu=1', 'evaluation.interval=100', 'seed=1'))
     assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f'error: {broken_root}/train/GT/1.png: this training image cannot be used (')
@@ -291,37 +230,14 @@ def test_an_unreadable_image_stops_with_everything_saved(workers, broken_root, t
         assert f'iteration {read_checkpoint(saved)["meta"]["iter"]} is saved' in last
 
 
-def test_an_unreadable_image_is_skipped_and_counted(broken_root, tmp_path):
-    done = subprocess.run(kill.command(broken_root, tmp_path / 'work', 6, 2, 'on_data_error=skip'), text=True,
-                          capture_output=True, timeout=200)
+def test_an_unreadable_image_is_skipped_and_counted(broken_root, run_command, tmp_path):
+    done = run_command(kill.command(broken_root, tmp_path / 'work', 6, 2, 'on_data_error=skip'))
     assert done.returncode == 0, done.stderr
     for times in (1, 2, 3):
         assert f'1.png: this training image cannot be used; another is taken ({times} times so far)' in done.stderr
     counted = read_checkpoint(tmp_path / 'work/iter_6.pth')['meta']['hook_msgs']['counts']['skipped_images']
     assert counted == 3  # 12 samples are three passes over four images
     assert f'skipped_images: {counted}' in done.stderr
-
-
-@pytest.mark.parametrize('policy', ['stop', 'skip'])
-def test_a_worker_that_dies(policy, start, tmp_path):
-    process = start('data.workers_per_gpu=1', f'on_data_error={policy}', 'evaluation.interval=5000')
-    children = subprocess.run(['ps', '--ppid', str(process.pid), '-o', 'pid='], capture_output=True, text=True)
-    worker = max(int(pid) for pid in children.stdout.split())
-    os.kill(worker, signal.SIGKILL)
-    if policy == 'skip':
-        deadline = time.monotonic() + 60
-        while 'started again (1 times so far)' not in (tmp_path / 'stderr').read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == EXIT_STOPPED
-        latest = read_checkpoint(find_latest(tmp_path / 'work'))
-        assert latest['samples'] == 2 * latest['meta']['iter']  # no sample left out or taken twice
-        return
-    assert process.wait(60) == 2
-    last = (tmp_path / 'stderr').read_text().splitlines()[-1]
-    assert last.startswith('error: data.workers_per_gpu: a loading process died') and 'go on with --resume' in last
-    assert find_latest(tmp_path / 'work') is not None
 
 
 @pytest.mark.parametrize('error', [ConnectionResetError(104, 'Connection reset by peer'), EOFError()])
@@ -342,5 +258,5 @@ def test_a_signal_while_a_worker_hands_over_a_batch_saves(error, tiny_config, tm
 
     monkeypatch.setattr(BatchStream, 'next', next_batch)
     with pytest.raises(Stopped, match='after iteration 1 of 2; iteration 1 is saved'):
-        train(tiny_config(**TINY_NET), 'run')
+        train(tiny_config(), 'run')
     assert read_checkpoint(find_latest(tmp_path / 'work'))['meta']['iter'] == 1

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL, SMALL_OPTIONS
 from mmcv.parallel import MMDataParallel
 from mmedit.apis import single_gpu_test
 from mmedit.core import psnr
 
-from facesr.checkpoint.io import save_checkpoint
 from facesr.datasets.loader import build_eval_loader
 from facesr.evaluation.evaluator import ImageResult, bicubic, evaluate_loader, restore
 from facesr.evaluation.metrics import build_metrics
@@ -26,24 +26,13 @@ from facesr.utils.images import encode_png
 CONFIG = 'configs/srresnet_ffhq.py'
 
 
-@pytest.fixture(scope='session')
-def checkpoint(tmp_path_factory):
-    """A small random SRResNet and the overrides that build it."""
-    from facesr.config import load_config
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp('checkpoint') / 'small.pth'
-    save_checkpoint(path, build_restorer(load_config(CONFIG, SMALL)))
-    return path
 
-
-SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1}
-SMALL_OPTIONS = ['--cfg-options', *(f'{key}={value}' for key, value in SMALL.items())]
 
 
 def test_val_prints_and_writes_metrics(run_tool, checkpoint, tiny_root, tmp_path):
     out, saved = tmp_path / 'm.json', tmp_path / 'hq'
     done = run_tool('test.py', CONFIG, checkpoint, '--data-root', tiny_root, '--out', out, '--save-path', saved,
-                    *SMALL_OPTIONS)
+                    '--cfg-options', *SMALL_OPTIONS)
     assert done.returncode == 0, done.stderr
     metrics = json.loads(out.read_text())
     assert [image['name'] for image in metrics['images']] == ['00000.png', '00001.png']
@@ -65,7 +54,7 @@ def test_val_prints_and_writes_metrics(run_tool, checkpoint, tiny_root, tmp_path
 def test_test_split_needs_no_gt_and_zips(run_tool, checkpoint, tiny_root, tmp_path):
     archive, saved = tmp_path / 'hand_in.zip', tmp_path / 'hq'
     command = ['test.py', CONFIG, checkpoint, '--data-root', tiny_root, '--split', 'test', '--zip', archive,
-               *SMALL_OPTIONS]
+               '--cfg-options', *SMALL_OPTIONS]
     done = run_tool(*command, '--save-path', saved)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(archive) as content:
@@ -92,7 +81,7 @@ def test_test_split_needs_no_gt_and_zips(run_tool, checkpoint, tiny_root, tmp_pa
 
 def test_wrong_calls_are_one_line(refused, checkpoint, tiny_root, tmp_path):
     arguments = [CONFIG, checkpoint, '--data-root', tiny_root]
-    assert 'give --save-path' in refused('test.py', *arguments, '--split', 'test', *SMALL_OPTIONS)
+    assert 'give --save-path' in refused('test.py', *arguments, '--split', 'test', '--cfg-options', *SMALL_OPTIONS)
     assert '--out: the test split has no GT' in refused('test.py', *arguments, '--split', 'test', '--out', 'x.json')
     assert 'no such checkpoint' in refused('test.py', CONFIG, tmp_path / 'none.pth', '--data-root', tiny_root)
     assert 'does not fit this config' in refused('test.py', *arguments)
@@ -105,7 +94,7 @@ def test_an_output_that_is_something_else_is_refused_at_once(refused, checkpoint
     line = refused('test.py', *arguments, '--zip', tmp_path / 'a.zip', '--out', tmp_path / 'submission.json')
     assert 'is where the record of the zip goes' in line
     for option, path in (('--zip', tmp_path), ('--out', tmp_path), ('--zip', checkpoint)):
-        line = refused('test.py', *arguments, option, path, *SMALL_OPTIONS)
+        line = refused('test.py', *arguments, option, path, '--cfg-options', *SMALL_OPTIONS)
         assert 'give the name of a .' in line
     assert checkpoint.read_bytes() == before
 
@@ -152,7 +141,7 @@ def test_damage_in_the_middle_of_an_image_is_named(tiny_config, tmp_path):
 
 
 def test_inputs_are_not_overwritten(tiny_config):
-    cfg = tiny_config(**SMALL)
+    cfg = tiny_config()
     net, metrics = network(build_restorer(cfg)), build_metrics(cfg.test_cfg)
     for split, folder in (('test', cfg.data.test.lq_folder), ('val', cfg.data.val.gt_folder)):
         with pytest.raises(UserError, match='is a folder of LQ or GT images'):
@@ -166,7 +155,7 @@ def test_a_border_that_leaves_nothing_is_refused(tiny_config):
 
 
 def test_a_network_of_another_scale_is_told(tiny_config):
-    cfg = tiny_config(**SMALL)
+    cfg = tiny_config()
     with pytest.raises(UserError, match='makes 32x32 of it, but its GT is 64x64'):
         run_test(lambda lq: lq.repeat(1, 1, 2, 2), load_split(cfg, 'val'), build_metrics(cfg.test_cfg))
 
@@ -179,7 +168,7 @@ def test_infinite_psnr_is_valid_json(tmp_path):
 
 
 def test_restoring_leaves_grad_mode_alone(tiny_config):
-    cfg = tiny_config(**SMALL)
+    cfg = tiny_config()
     images = restore(network(build_restorer(cfg)), build_eval_loader(cfg.data, 'test'))
     next(images)
     assert torch.is_grad_enabled()
@@ -210,7 +199,7 @@ def test_a_zip_that_is_not_what_it_should_be_never_appears(sizes, message, tmp_p
 
 def test_the_same_images_are_the_same_zip(tiny_config, tmp_path):
     torch.manual_seed(0)
-    cfg = tiny_config(**SMALL)
+    cfg = tiny_config()
     net = network(build_restorer(cfg))
     for name in ('a.zip', 'b.zip'):
         run_test(net, load_split(cfg, 'test'), zip_file=tmp_path / name)
@@ -225,7 +214,7 @@ def test_images_are_zipped_in_order_however_long_they_take(tiny_config, tmp_path
         return encode(image)
 
     monkeypatch.setattr(images, 'encode_png', slow)
-    cfg = tiny_config(**SMALL)
+    cfg = tiny_config()
     run_test(network(build_restorer(cfg)), load_split(cfg, 'test'), zip_file=tmp_path / 'a.zip')
     with zipfile.ZipFile(tmp_path / 'a.zip') as archive:
         assert archive.namelist() == ['00000.png', '00001.png']
@@ -233,19 +222,19 @@ def test_images_are_zipped_in_order_however_long_they_take(tiny_config, tmp_path
 
 def test_an_image_that_cannot_be_written_is_told(tiny_config, tmp_path):
     (tmp_path / 'folder').write_text('in the way')
-    cfg = tiny_config(**SMALL)
+    cfg = tiny_config()
     with pytest.raises(OSError, match='folder'):
         run_test(network(build_restorer(cfg)), load_split(cfg, 'test'), save_path=tmp_path / 'folder')
 
 
 def test_a_model_over_the_budget_makes_no_zip(refused, checkpoint, tiny_root, tmp_path):
     arguments = [CONFIG, checkpoint, '--data-root', tiny_root, '--split', 'test', '--zip', tmp_path / 'a.zip']
-    assert 'over the budget of 1,000' in refused('test.py', *arguments, *SMALL_OPTIONS, 'budget=1000')
+    assert 'over the budget of 1,000' in refused('test.py', *arguments, '--cfg-options', *SMALL_OPTIONS, 'budget=1000')
     assert not (tmp_path / 'a.zip').exists()
 
 
 def test_what_is_not_finite_is_refused(tiny_config):
-    cfg = tiny_config(**SMALL)
+    cfg = tiny_config()
     with pytest.raises(UserError, match='00000.png: the network gives NaN'):
         run_test(lambda lq: lq.repeat(1, 1, 4, 4) * float('nan'), load_split(cfg, 'test'))
 
@@ -263,7 +252,7 @@ def test_lq_images_of_two_sizes_are_no_batch(tiny_config, tmp_path):
 
 def test_batches_change_no_figure(tiny_config):
     torch.manual_seed(0)
-    cfg = tiny_config(**SMALL)
+    cfg = tiny_config()
     model = build_restorer(cfg)
     one = evaluate_loader(model, build_eval_loader(cfg.data, 'val'))
     cfg.data.val_dataloader.samples_per_gpu = 2
@@ -274,7 +263,7 @@ def test_batches_change_no_figure(tiny_config):
 
 def test_mmedit_tests_our_restorer_without_gt(tiny_config, tmp_path):
     """Stock `single_gpu_test` on an LQ-only loader, with metrics in test_cfg."""
-    cfg = tiny_config(**SMALL)
+    cfg = tiny_config()
     model = MMDataParallel(build_restorer(cfg), device_ids=[0] if torch.cuda.is_available() else None)
     loader = build_eval_loader(cfg.data, 'test')
     results = single_gpu_test(model, loader, save_image=True, save_path=str(tmp_path))

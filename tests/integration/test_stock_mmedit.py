@@ -67,6 +67,7 @@ assert 'facesr' not in sys.modules
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('config', ['configs/srresnet_ffhq.py', 'configs/rrdbnet_ffhq.py'])
 def test_results_equal_stock_mmedit(config, tiny_config, tiny_root, run_tool, tmp_path):
     torch.manual_seed(1)

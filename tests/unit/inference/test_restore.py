@@ -5,10 +5,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL, SMALL_OPTIONS
 from PIL import Image, ImageCms
 
-from facesr.checkpoint.io import save_checkpoint
-from facesr.config import load_config
 from facesr.evaluation.evaluator import restore
 from facesr.evaluation.test import load_split
 from facesr.inference.network import network
@@ -18,19 +17,9 @@ from facesr.models.build import build_restorer, load_model
 from facesr.utils.errors import UserError
 
 CONFIG = 'configs/srresnet_ffhq.py'
-SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1}
-SMALL_OPTIONS = ['--cfg-options', *(f'{key}={value}' for key, value in SMALL.items())]
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 3), np.uint8)
 GREY = RGB[..., 0]
-
-
-@pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp('checkpoint') / 'small.pth'
-    save_checkpoint(path, build_restorer(load_config(CONFIG, SMALL)))
-    return path
 
 
 def fourfold(rgb):
@@ -61,7 +50,7 @@ def test_a_folder_as_a_user_restores_it(run_tool, checkpoint, tiny_root, tiny_co
     large = cv2.resize(cv2.imread(str(tiny_root / 'val/GT/00000.png')), (60, 40))
     cv2.imwrite(str(inputs / 'Large photo.jpg'), large)
     done = run_tool('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', inputs, '--out', out, '--tile', '48',
-                    *SMALL_OPTIONS)
+                    '--cfg-options', *SMALL_OPTIONS)
     assert done.returncode == 2
     assert done.stderr == (f'error: {inputs}/broken.png: unreadable image (image file is truncated); remove or replace '
                            'it (1 of 4 images were not restored)\n'), done.stderr
@@ -69,7 +58,7 @@ def test_a_folder_as_a_user_restores_it(run_tool, checkpoint, tiny_root, tiny_co
     assert 'tiles of at most 48 pixels' in done.stdout and f'written: 3 PNG files in {out}' in done.stdout
     assert sorted(path.name for path in out.iterdir()) == ['00000.png', '00001.png', 'Large photo.png']
 
-    cfg = tiny_config(**SMALL)
+    cfg = tiny_config()
     net = network(load_model(cfg, checkpoint))
     for image in restore(net, load_split(cfg, 'val')):
         assert np.array_equal(cv2.imread(str(out / image.lq_path.split('/')[-1])), image.hq)
@@ -79,14 +68,15 @@ def test_a_folder_as_a_user_restores_it(run_tool, checkpoint, tiny_root, tiny_co
 
 def test_mistakes_are_one_line_before_anything_is_computed(refused, checkpoint, tiny_root, tmp_path):
     mine = saved(tmp_path, RGB, '00000.png')
-    message = refused('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', '--out', tmp_path, *SMALL_OPTIONS)
+    message = refused('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', '--out', tmp_path, '--cfg-options',
+                      *SMALL_OPTIONS)
     assert 'was not made by this tool' in message and str(mine) in message
     assert np.array_equal(np.asarray(Image.open(mine)), RGB) and len(list(tmp_path.iterdir())) == 1
 
 
 def test_crop_faces_without_weights_says_where_to_get_them(refused, checkpoint, tiny_root, tmp_path):
     message = refused('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', '--out', tmp_path / 'out', '--crop-faces',
-                      '--face-weights', tmp_path / 'none.pth', *SMALL_OPTIONS)
+                      '--face-weights', tmp_path / 'none.pth', '--cfg-options', *SMALL_OPTIONS)
     assert f'{tmp_path}/none.pth: no such file' in message and 'detection_Resnet50_Final.pth' in message
     assert 'https://github.com/xinntao/facexlib/releases' in message and not (tmp_path / 'out').exists()
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL
 from mmedit.core import psnr
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service
@@ -43,8 +44,7 @@ def work(tiny_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp('runs') / 'tiny'
     torch.manual_seed(0)
     train(load_config(CONFIG, {
-        'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1, 'ema': 0.9,
-        'data.train.ann_file': str(tiny_root / 'train.txt'), 'data.workers_per_gpu': 0,
+        **SMALL, 'ema': 0.9, 'data.train.ann_file': str(tiny_root / 'train.txt'), 'data.workers_per_gpu': 0,
         'data.train_dataloader.samples_per_gpu': 1, 'gt_patch_size': 32, 'total_iters': 2, 'evaluation.interval': 1,
         'log_config.interval': 1, 'work_dir': str(folder)}, str(tiny_root)), 'small')
     return folder
@@ -289,6 +289,7 @@ def press(browser, *keys):
     actions.perform()
 
 
+@pytest.mark.browser
 def test_the_keyboard_moves_the_slider(slider, opened, tmp_path):
     while 'left' not in (opened.switch_to.active_element.get_attribute('class') or ''):
         press(opened, Keys.TAB)
@@ -307,6 +308,7 @@ def test_the_keyboard_moves_the_slider(slider, opened, tmp_path):
     assert opened.switch_to.active_element.get_attribute('aria-valuetext') == 'GT covers 100 %'
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize('kind', ['mouse', 'touch'])
 def test_a_pointer_moves_the_slider(slider, kind):
     slider.point(kind, (.34, .5), (.4, .5), (.55, .52))
@@ -317,11 +319,13 @@ def test_a_pointer_moves_the_slider(slider, kind):
     assert slider.seen(.1, .25, .5, .9) == 'LQ HQ HQ HQ'
 
 
+@pytest.mark.browser
 def test_a_finger_still_scrolls_the_page(slider):
     slider.point('touch', (.1, .6), (.1, .55), (.12, .3))
     assert slider.seen(.1, .3, .4, .6, .7, .9) == 'LQ LQ HQ HQ GT GT'
 
 
+@pytest.mark.browser
 def test_views_and_sorting(slider, opened):
     lq_hq, hq_gt = opened.find_elements('css selector', '.compare:first-child .views button')[1:]
     lq_hq.click()
@@ -340,6 +344,7 @@ def test_views_and_sorting(slider, opened):
     assert column(2) == sorted(values, key=float)
 
 
+@pytest.mark.browser
 def test_phone_dark_and_paper(opened):
     opened.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=360, height=740, deviceScaleFactor=2,
                                                                       mobile=True))
@@ -359,6 +364,7 @@ def test_phone_dark_and_paper(opened):
     assert corner.max() < 50 and pixels(opened.get_screenshot_as_png())[:5, :5].min() == 255
 
 
+@pytest.mark.browser
 def test_an_attack_does_nothing_in_the_browser(browser, sources, tmp_path):
     page = tmp_path / 'report.html'
     page.write_text(hostile(sources))

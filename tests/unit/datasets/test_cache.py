@@ -13,7 +13,7 @@ from multiprocessing import get_context
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import HANGS, ROOT
 
 from facesr.datasets.annotation import scan_folder, write_annotation
 from facesr.datasets.cache import LoadCachedImage
@@ -154,12 +154,13 @@ load.cached.fill({paths!r}, slow)
 '''
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_it_whole(folder):
     for number in range(6, 60):
         write(folder / f'{number}.png', number, (64, 64))
     script = KILLED.format(root=str(ROOT), cache=str(folder.parent / '.cache'), paths=paths(folder))
     process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANGS
     while len(loader(folder).cached.missing(paths(folder))) > 50 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

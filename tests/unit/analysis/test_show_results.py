@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL, SMALL_OPTIONS
 from mmedit.core import psnr
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -17,7 +18,6 @@ from facesr.models.build import build_restorer
 from facesr.utils.errors import UserError
 
 CONFIG = 'configs/srresnet_ffhq.py'
-SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1}
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_the_tool(run_tool, refused, tiny_root, tmp_path):
     model.add_ema()
     save_checkpoint(tmp_path / 'small.pth', model)
     call = ['show_results.py', CONFIG, tmp_path / 'small.pth', '--data-root', tiny_root, '--out', tmp_path / 'r.png']
-    options = ['--cfg-options', *(f'{key}={value}' for key, value in SMALL.items())]
+    options = ['--cfg-options', *SMALL_OPTIONS]
     done = run_tool(*call, '--ema', *options)
     assert done.returncode == 0, done.stderr
     assert 'best: 0000' in done.stdout and 'worst: 0000' in done.stdout and 'mean of 2: ' in done.stdout

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import SMALL
 
 from facesr.checkpoint.io import read_checkpoint
 from facesr.config import load_config
@@ -13,7 +14,6 @@ from facesr.engine.train import build_stream, train
 from facesr.utils.errors import UserError
 
 SECOND_ORDER = 'configs/srresnet_ffhq_second_order.py'
-TINY_NET = {'model.generator.num_blocks': 1, 'model.generator.mid_channels': 8}
 
 
 def batches(cfg, count=3):
@@ -59,7 +59,7 @@ def test_gt_are_flipped_half_the_time(tiny_config, tiny_root):
 
 
 def test_training_on_the_device_resumes_exactly(tiny_config, tmp_path):
-    how = {**TINY_NET, 'degrade_on': 'device', 'data.train_dataloader.samples_per_gpu': 2, 'accumulation_steps': 2}
+    how = {'degrade_on': 'device', 'data.train_dataloader.samples_per_gpu': 2, 'accumulation_steps': 2}
     straight, parts = tmp_path / 'straight', tmp_path / 'parts'
     train(tiny_config(work_dir=str(straight), total_iters=4, **how), 'run')
     train(tiny_config(work_dir=str(parts), total_iters=2, **how), 'run')
@@ -75,7 +75,7 @@ def test_training_on_the_device_resumes_exactly(tiny_config, tmp_path):
 
 def test_the_second_order_recipe_trains_in_both_places(tiny_config, tmp_path):
     for place in ('loader', 'device'):
-        train(tiny_config(SECOND_ORDER, work_dir=str(tmp_path / place), degrade_on=place, **TINY_NET), 'run')
+        train(tiny_config(SECOND_ORDER, work_dir=str(tmp_path / place), degrade_on=place, **SMALL), 'run')
         assert (tmp_path / place / 'iter_2.pth').is_file()
 
 

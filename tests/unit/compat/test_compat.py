@@ -64,6 +64,7 @@ def test_get_stream_of_this_torch_takes_an_index(monkeypatch):
     assert _functions._get_stream(-1) is None  # torch's answer for the CPU
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('module', ['facesr.register', 'mmedit.apis'])
 def test_import_is_silent(module, tmp_path):
     code = f'import facesr.register, {module}, torch.utils.cpp_extension'

@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import safetensors.torch as safetensors_torch
 import torch
+from conftest import SMALL
 from mmcv.runner import load_checkpoint as mmcv_load_checkpoint
 
 from facesr.checkpoint.io import read_checkpoint, save_checkpoint
@@ -20,7 +21,7 @@ from facesr.utils.choices import EXPORT_FORMATS, OPSET
 from facesr.utils.errors import CheckpointError, UserError
 
 NETWORKS = {
-    'configs/srresnet_ffhq.py': {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1},
+    'configs/srresnet_ffhq.py': SMALL,
     'configs/rrdbnet_ffhq.py': {'model.generator.mid_channels': 4, 'model.generator.num_blocks': 1,
                                 'model.generator.growth_channels': 2}
 }

@@ -1,0 +1,99 @@
+"""Nothing is lost, in processes of their own: kills, signals, writes that fail, loading processes that die."""
+import os
+import resource
+import signal
+import subprocess
+import time
+
+import kill
+import pytest
+from conftest import HANGS
+
+from facesr.checkpoint.io import read_checkpoint
+from facesr.checkpoint.naming import find_latest
+from facesr.utils.signals import EXIT_STOPPED
+
+pytestmark = pytest.mark.slow
+LITTLE_BLUR = 'degradation.0.params.kernel_size=[7]'  # half the time of a sample
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_killed_at_random_moments_it_ends_with_the_same_weights(workers, tiny_root, tmp_path):
+    outcome = kill.kill_and_compare(tiny_root, tmp_path, kills=4, workers=workers, iterations=80, seed=workers,
+                                    longest=1.0, after=(0, 4, 0, 4), options=[LITTLE_BLUR])
+    assert outcome.kills >= 1 and outcome.checkpoints_read and not outcome.broken and outcome.equal
+
+
+@pytest.fixture
+def start(tiny_root, tmp_path):
+    """Starts a long training as a user would; returns the process once it has trained a few iterations."""
+    started = []
+
+    def run(*options, work='work'):
+        log = (tmp_path / 'stderr').open('w+')
+        process = subprocess.Popen(kill.command(tiny_root, tmp_path / work, 5000, 0, 'checkpoint_config.interval=5000',
+                                                *options), stderr=log)
+        started.append(process)
+        deadline = time.monotonic() + HANGS
+        while 'Iter [6/' not in (tmp_path / 'stderr').read_text():
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / 'stderr').read_text()
+            time.sleep(0.05)
+        return process
+
+    yield run
+    for process in started:  # of a test that failed
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(number, start, tmp_path):
+    process = start('evaluation.interval=5000')
+    process.send_signal(number)
+    assert process.wait(HANGS) == EXIT_STOPPED == 75
+    latest = find_latest(tmp_path / 'work')
+    done = read_checkpoint(latest)['meta']['iter']
+    assert latest.name == f'iter_{done}.pth' and done >= 6
+    last = (tmp_path / 'stderr').read_text().splitlines()[-1]
+    assert last.startswith(f'stopped after iteration {done} of 5000; iteration {done} is saved in ')
+    assert last.endswith('go on with --resume')
+
+
+def test_writes_that_really_fail_leave_the_old_checkpoint(run_command, tiny_root, tmp_path):
+    """The system refuses files beyond some size, as a full disk or a quota would."""
+    done = run_command(kill.command(tiny_root, tmp_path / 'work', 3, 0))
+    assert done.returncode == 0, done.stderr
+    before = (tmp_path / 'work/iter_3.pth').read_bytes()
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, len(before) // 2))
+
+    done = subprocess.run(kill.command(tiny_root, tmp_path / 'work', 6, 0), preexec_fn=limit, capture_output=True,
+                          text=True)
+    assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
+    assert done.stderr.splitlines()[-1].endswith('free disk space and go on with --resume')
+    assert (tmp_path / 'work/iter_3.pth').read_bytes() == before
+    assert find_latest(tmp_path / 'work').name == 'iter_3.pth' and not list((tmp_path / 'work').glob('.*.tmp'))
+
+
+@pytest.mark.parametrize('policy', ['stop', 'skip'])
+def test_a_worker_that_dies(policy, start, tmp_path):
+    process = start('data.workers_per_gpu=1', f'on_data_error={policy}', 'evaluation.interval=5000')
+    children = subprocess.run(['ps', '--ppid', str(process.pid), '-o', 'pid='], capture_output=True, text=True)
+    worker = max(int(pid) for pid in children.stdout.split())
+    os.kill(worker, signal.SIGKILL)
+    if policy == 'skip':
+        deadline = time.monotonic() + HANGS
+        while 'started again (1 times so far)' not in (tmp_path / 'stderr').read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(HANGS) == EXIT_STOPPED
+        latest = read_checkpoint(find_latest(tmp_path / 'work'))
+        assert latest['samples'] == 2 * latest['meta']['iter']  # no sample left out or taken twice
+        return
+    assert process.wait(HANGS) == 2
+    last = (tmp_path / 'stderr').read_text().splitlines()[-1]
+    assert last.startswith('error: data.workers_per_gpu: a loading process died') and 'go on with --resume' in last
+    assert find_latest(tmp_path / 'work') is not None
