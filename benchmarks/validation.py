@@ -52,7 +52,7 @@ def load(val, workers: int, samples: int, stock: bool):
         pipeline = cfg.data.val.pipeline
         pipeline[2].pop('to_float32')
         pipeline.insert(2, dict(type='RescaleToZeroOne', keys=['lq', 'gt']))
-        cfg.model.type = 'BasicRestorer'
+        cfg.model.type = 'BasicRestorer'  # after load_config, which would make it ours
     model = build_restorer(cfg)
     model.generator = Enlarge()
     model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()

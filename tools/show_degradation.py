@@ -21,7 +21,6 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
-    import cv2
     from _reference import compare
 
     from facesr.analysis.figures.degradation import plot_degradation
@@ -37,7 +36,7 @@ def main():
         recipes.append((args.beside, require_recipe(load_config(args.beside), args.beside)))
     dataset = train_dataset_cfg(cfg)
     path = Path(args.image or Path(dataset.gt_folder, require_images(dataset.gt_folder, cfg)[0]))
-    gt = cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB)
+    gt = read_image(path)
     if not all(recipe.fits(*gt.shape[:2], dataset.scale) for _, recipe in recipes):
         raise UserError(f'{path} is {gt.shape[1]}x{gt.shape[0]}, which the degradation does not make {dataset.scale} '
                         'times smaller; give another --image')

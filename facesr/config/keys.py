@@ -3,13 +3,12 @@
 `KEYS` has every key of the levels that are closed: what stands there and is not in it is read by nobody, and refused.
 What is given to a constructor (model, transforms, optimizers, hooks) is held to the constructor's arguments instead.
 """
-import difflib
 import textwrap
 from collections.abc import Callable
 from numbers import Real
 from typing import NamedTuple
 
-from facesr.utils.errors import UserError
+from facesr.utils.errors import UserError, similar
 
 HONOURED, MAPPED, REFUSED = 'honoured', 'mapped', 'refused'
 GONE = 'gone'
@@ -280,7 +279,7 @@ def refuse_unknown(level: str, name: str, known) -> None:
     Raises:
         UserError: Always.
     """
-    close = difflib.get_close_matches(str(name), known, 1, CLOSE)
+    close = similar(name, known, cutoff=CLOSE)
     where = f'config key "{level}": has "{name}"' if level else f'config key "{name}": is there'
     hint = f'did you mean "{close[0]}"?' if close else 'remove it, or see docs/mmediting.md for the keys there are'
     raise UserError(f'{where}, which nobody reads; {hint}')

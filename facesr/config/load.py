@@ -1,5 +1,4 @@
 """Loading a config and the few keys that this project adds to MMEditing's."""
-import difflib
 import importlib
 import os
 import re
@@ -15,11 +14,12 @@ from facesr.config.degradation import recognise
 from facesr.config.keys import CLOSE, HELPERS, KEYS, check_keys, children, refuse_unknown
 from facesr.config.mmediting import fill_defaults, translate
 from facesr.config.names import names_read, newer_names
-from facesr.utils.errors import UserError
+from facesr.utils.errors import UserError, similar
 
 REGISTER = 'facesr.register'  # by name, as `custom_imports` has it: it imports what imports this module
 CACHE_FOLDER = '.cache'  # beside the folder of the images
 LOADER, DEVICE = 'loader', 'device'  # where images are degraded
+HAND_ON = ('ImageToTensor', 'Collect')  # transforms that take images as they are
 PLAN = 'plan'  # where a sample's meta has what the device is to do
 # What is put into the training pipeline from top-level keys.
 FILLED_IN = re.compile(r'data\.train\.(?:dataset\.)?pipeline\.\d+\.(degradation|on|gt_patch_size|cache)\b')
@@ -177,7 +177,7 @@ def _require_known(cfg: Config, key: str, path: Path, helpers: set) -> None:
         else:
             known = []
         if part not in known:
-            close = difflib.get_close_matches(part, known, 1, CLOSE)
+            close = similar(part, known, cutoff=CLOSE)
             if 0 < depth == len(parts) - 1 and isinstance(node, dict) and not close:
                 return
             hint = f'; did you mean "{".".join([*parts[:depth], close[0]])}"?' if close else ''
@@ -269,19 +269,28 @@ def _apply_degradation_to(pipeline: list, cfg: Config, place: str) -> None:
                             'the device')
         return
     degrade.update(degradation=cfg.get('degradation', degrade.get('degradation')), on=place)
-    rest = pipeline[pipeline.index(degrade) + 1:]
-    lost = not any('lq' in transform.get('keys', ()) for transform in rest)  # the config of a run on the device
-    for transform in rest:
-        keys = [key for key in transform.get('keys', ()) if key != 'lq']
-        if transform['type'] in ('ImageToTensor', 'Collect'):
-            if place == DEVICE or lost:
-                transform['keys'] = keys if place == DEVICE else ['lq', *keys]
-        elif place == DEVICE and len(keys) < len(transform.get('keys', ())):
-            raise UserError(f'config key "degrade_on": {transform["type"]} works on "lq", which is made on the device '
-                            'later; use "loader"')
+    after = pipeline[pipeline.index(degrade) + 1:]
+    # A config that a run on the device wrote names "lq" nowhere any more: on the loader it has to come back.
+    lost = not any('lq' in transform.get('keys', ()) for transform in after)
+    for transform in after:
+        if place == DEVICE:
+            _take_lq_from(transform)
+        elif lost and transform['type'] in HAND_ON:
+            transform['keys'] = ['lq', *transform['keys']]
         if transform['type'] == 'Collect':
             others = [key for key in transform['meta_keys'] if key != PLAN]
             transform['meta_keys'] = [*others, PLAN] if place == DEVICE else others
+
+
+def _take_lq_from(transform: ConfigDict) -> None:
+    """Let a transform hand on what there is without "lq"; one that works on it is refused."""
+    keys = transform.get('keys', ())
+    if 'lq' not in keys:
+        return
+    if transform['type'] not in HAND_ON:
+        raise UserError(f'config key "degrade_on": {transform["type"]} works on "lq", which is made on the device '
+                        'later; use "loader"')
+    transform['keys'] = [key for key in keys if key != 'lq']
 
 
 def _apply_cache(cfg: Config) -> None:
@@ -337,7 +346,7 @@ def _similar_configs(path: Path) -> str:
     if not folder.is_dir():
         return '; run the tools from the repository folder'
     names = sorted(p.name for p in folder.glob('*.py'))
-    close = difflib.get_close_matches(path.name, names, 1)
+    close = similar(path.name, names)
     if close:
         return f'; did you mean {folder / close[0]}?'
     return _names(names, folder)

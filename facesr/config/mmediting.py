@@ -57,6 +57,8 @@ def translate(cfg: Config) -> list:
     told = []
     for key in ('load_from', 'resume_from'):
         _refuse_url(key, cfg.get(key))
+    if (cfg.get('model') or {}).get('type') == 'BasicRestorer':
+        cfg.model.type = 'FaceRestorer'  # the same images, losses and weights, more ways to train
     _translate_runner(cfg)
     _translate_precision(cfg, told)
     _translate_schedule(cfg)
@@ -113,18 +115,9 @@ def _translate_precision(cfg: Config, told: list) -> None:
     if norm.get('max_norm') is not None:
         _take(cfg, 'optimizer_config.grad_clip.max_norm', 'grad_clip', norm['max_norm'])
         told.append(f'optimizer_config: grad_clip={norm["max_norm"]}')
-        _need_our_restorer(cfg, told)
     if cfg.pop('fp16', None) is not None:
         _take(cfg, 'fp16', 'amp', 'fp16')
         told.append("fp16: amp='fp16', whose loss scale finds itself")
-        _need_our_restorer(cfg, told)
-
-
-def _need_our_restorer(cfg: Config, told: list) -> None:
-    """`FaceRestorer` for `BasicRestorer`, whose weights, images and steps are the same."""
-    if (cfg.get('model') or {}).get('type') == 'BasicRestorer':
-        cfg.model.type = 'FaceRestorer'
-        told.append('model.type: FaceRestorer, which computes what BasicRestorer does and can do this')
 
 
 def _translate_schedule(cfg: Config) -> None:
@@ -178,11 +171,9 @@ def _translate_hooks(cfg: Config, told: list) -> None:
             hook.pop('resume_from', None)
             hook['type'] = 'MomentumEMAHook'
             told.append('custom_hooks: EMAHook averages the generator alone, into generator_ema')
-        if hook['type'] in (STOCK_EMA, 'MomentumEMAHook'):
-            if cfg.get('ema') is not None:
-                raise UserError(f'config keys "ema" and "custom_hooks" ({hook["type"]}) both keep a moving average; '
-                                'leave out one of them')
-            _need_our_restorer(cfg, told)
+        if hook['type'] in (STOCK_EMA, 'MomentumEMAHook') and cfg.get('ema') is not None:
+            raise UserError(f'config keys "ema" and "custom_hooks" ({hook["type"]}) both keep a moving average; '
+                            'leave out one of them')
     if cfg.pop('auto_resume', False) and not cfg.get('resume_from'):
         cfg.resume_from = 'auto'
 

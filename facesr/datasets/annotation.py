@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from facesr.utils.errors import UserError
-from facesr.utils.files import write_atomic
+from facesr.utils.files import is_there, write_atomic
 from facesr.utils.images import list_images, opened_image
 
 LINE = re.compile(r'([^\s\ufeff]+) \((\d+),(\d+),(\d+)\)')
@@ -124,12 +124,8 @@ def write_annotation(infos, ann_file, force: bool = False) -> bool:
         UserError: A different file is there and `force` is off.
     """
     text = ''.join(f'{info.line}\n' for info in infos)
-    ann_file = Path(ann_file)
-    if ann_file.exists():
-        if ann_file.is_file() and ann_file.read_bytes() == text.encode():
-            return False
-        if not force or ann_file.is_dir():
-            raise UserError(f'{ann_file}: already there with other contents; --force replaces it')
+    if is_there(ann_file, text.encode(), '--force replaces it', replace=force):
+        return False
     write_atomic(ann_file, text)
     return True
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from facesr.datasets.seeded_samples import SKIPPED
 from facesr.utils import dist
 from facesr.utils.errors import UserError
+from facesr.utils.pixels import to_float
 
 RESTARTS = 3  # of the workers, without a batch between them
 
@@ -112,8 +113,7 @@ def to_device(batch: dict, device: torch.device) -> dict:
 
 
 def _images_to(device: torch.device, images: torch.Tensor) -> torch.Tensor:
-    images = images.to(device, non_blocking=True)
-    return images.float().div_(255) if images.dtype == torch.uint8 else images
+    return to_float(images.to(device, non_blocking=True))
 
 
 def _no_error_from_signals() -> None:

@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from facesr.evaluation.metrics import EMA_SUFFIX, build_metrics, psnr_of_arrays
-from facesr.inference.network import as_arrays, network, to_uint8
+from facesr.evaluation.metrics import EMA_SUFFIX, build_metrics
+from facesr.inference.network import as_arrays, network
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import UserError
+from facesr.utils.pixels import to_float, to_uint8
+from facesr.utils.psnr import psnr_of_arrays
 
 
 class Restored(NamedTuple):
-    """One image that went through a model; arrays are uint8, BGR, (height, width, 3)."""
+    """One image that went through a model; arrays are uint8, RGB, (height, width, 3)."""
     lq_path: str
     hq: np.ndarray
     lq: np.ndarray
@@ -100,12 +102,24 @@ def restore_batch(net: Callable, batch: Batch) -> torch.Tensor:
     Raises:
         UserError: What the network gives is not finite.
     """
-    output = net(batch.lq.float().div_(255))
+    output = net(to_float(batch.lq))
     finite = output.isfinite().flatten(1).all(1).tolist()
     if not all(finite):
         raise UserError(f'{batch.lq_paths[finite.index(False)]}: the network gives NaN or infinite values; take an '
                         'earlier checkpoint, or full precision if --amp was given')
     return to_uint8(output)
+
+
+def require_size(hq: torch.Tensor, batch: Batch, maker: str, remedy: str) -> None:
+    """That HQ images (n, 3, h, w) of a batch of pairs are as large as its GT.
+
+    Raises:
+        UserError: They are not; it names `maker` and the `remedy`.
+    """
+    if hq.shape != batch.gt.shape:
+        (height, width), (gt_height, gt_width) = hq.shape[-2:], batch.gt.shape[-2:]
+        raise UserError(f'{batch.lq_paths[0]}: {maker} makes {width}x{height} of it, but its GT is '
+                        f'{gt_width}x{gt_height}; {remedy}')
 
 
 def measure(metrics: dict, batch: Batch, hq: torch.Tensor) -> list:
@@ -114,10 +128,7 @@ def measure(metrics: dict, batch: Batch, hq: torch.Tensor) -> list:
     Raises:
         UserError: HQ and GT have different sizes.
     """
-    if hq.shape != batch.gt.shape:
-        (height, width), (gt_height, gt_width) = hq.shape[-2:], batch.gt.shape[-2:]
-        raise UserError(f'{batch.lq_paths[0]}: the network makes {width}x{height} of it, but its GT is '
-                        f'{gt_width}x{gt_height}; give a config whose scale fits')
+    require_size(hq, batch, 'the network', 'give a config whose scale fits')
     gt = batch.gt.to(hq.device, non_blocking=True)
     values = {name: compute(hq, gt).tolist() for name, compute in metrics.items()}
     return [ImageResult(Path(path).name, {name: values[name][i] for name in metrics})

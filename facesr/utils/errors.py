@@ -5,6 +5,7 @@ import inspect
 import os
 import re
 import sys
+from collections.abc import Iterable
 from contextlib import contextmanager
 
 EXIT_USER_ERROR = 2
@@ -25,6 +26,24 @@ class CheckpointError(UserError):
     """A checkpoint is missing, broken, unsafe or does not fit the model."""
 
 
+def similar(name: object, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Those of the known names that somebody may have meant by another, the likeliest first.
+
+    Args:
+        name (object): What was given; a string, if all went well.
+        known (Iterable[str]): What could have been.
+        most (int): Names at most. Default: 1.
+        cutoff (float): How similar they have to be, from 0 to 1 (difflib's ratio). Default: 0.6.
+    """
+    return difflib.get_close_matches(str(name), list(known), most, cutoff)
+
+
+def did_you_mean(name: object, known: Iterable[str], otherwise: str = '') -> str:
+    """`did you mean X?`, with the most similar of the known names; `otherwise` where none is similar."""
+    found = similar(name, known)
+    return f'did you mean {found[0]}?' if found else otherwise
+
+
 @contextmanager
 def mistakes_in(key: str):
     """What building an object from `cfg.<key>` raises becomes a `UserError`: a type or argument that there is not, a
@@ -43,7 +62,7 @@ def _likely_argument(error: Exception) -> str:
     unknown, kind, trace = re.search(r"unexpected keyword argument '(\w+)'", str(error)), None, error.__traceback__
     while unknown and trace:
         kind, trace = trace.tb_frame.f_locals.get('obj_cls', kind), trace.tb_next
-    close = difflib.get_close_matches(unknown[1], inspect.signature(kind).parameters, 1) if unknown and kind else ()
+    close = similar(unknown[1], inspect.signature(kind).parameters) if unknown and kind else ()
     return f'; did you mean "{close[0]}"?' if close else ''
 
 

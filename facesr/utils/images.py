@@ -1,4 +1,4 @@
-"""Image files: which there are in a folder, reading, and writing PNGs."""
+"""Image files: which there are in a folder, reading, and writing PNGs. Images are RGB; OpenCV's BGR stays in here."""
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +38,7 @@ def opened_image(path):
 
 
 def decode_image(data: bytes, path) -> np.ndarray:
-    """The image in a file's bytes: uint8, BGR, (h, w, 3).
+    """The image in a file's bytes: uint8, RGB, (h, w, 3).
 
     Raises:
         UserError: There is none; it names `path`.
@@ -46,11 +46,11 @@ def decode_image(data: bytes, path) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
         raise UserError(f'{path}: not an image, or an unreadable one; repair or remove it')
-    return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_image(path) -> np.ndarray:
-    """An image file: uint8, BGR, (h, w, 3).
+    """An image file: uint8, RGB, (h, w, 3).
 
     Raises:
         UserError: It is missing or unreadable.
@@ -83,9 +83,14 @@ def list_images(folder, recursive: bool = False) -> list:
     return sorted(names)
 
 
+def encode_image(image: np.ndarray, suffix: str) -> bytes:
+    """A uint8 RGB image (h, w, 3) as the bytes of a file, of the format that a suffix ('.png', '.tif') stands for."""
+    return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
 def encode_png(image: np.ndarray) -> bytes:
-    """A uint8 BGR image (h, w, 3) as the bytes of an RGB PNG file."""
-    return cv2.imencode('.png', image)[1].tobytes()
+    """A uint8 RGB image (h, w, 3) as the bytes of an RGB PNG file."""
+    return encode_image(image, '.png')
 
 
 def save_png(image: np.ndarray, path=None) -> bytes:

@@ -13,6 +13,7 @@ from facesr.degradation.device import BatchDegradation
 from facesr.models.restorers.optimizer_step import OptimizerStep
 from facesr.utils import dist
 from facesr.utils.errors import mistakes_in
+from facesr.utils.pixels import to_float
 
 
 def exchanging_gradients(net, device: torch.device, **kwargs):
@@ -138,8 +139,7 @@ class FaceRestorer(BasicRestorer):
 
     def forward_test(self, lq, gt=None, **kwargs):
         """As `BasicRestorer.forward_test`, but takes 8-bit images too, and without GT the metrics are left out."""
-        lq, gt = (images.float() / 255 if images is not None and images.dtype == torch.uint8 else images
-                  for images in (lq, gt))
+        lq, gt = (None if images is None else to_float(images) for images in (lq, gt))
         if gt is not None:
             return super().forward_test(lq, gt, **kwargs)
         with self._without_metrics():

@@ -127,7 +127,7 @@ def test_leaks_between_splits(root):
     cv2.imwrite(str(root / 'val/GT/00001.png'), leaked, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     recipe = training_recipe(load_config(CONFIG))
     for name, folder in (('00001.png', 'val/LQ'), ('00002.png', 'test/LQ')):
-        cv2.imwrite(str(root / folder / name), make_lq_image(leaked, recipe, name, 0)[0])
+        cv2.imwrite(str(root / folder / name), make_lq_image(leaked[..., ::-1].copy(), recipe, name, 0)[0][..., ::-1])
     problems = check(root).problems
     assert [problem.partition(' (')[0] for problem in problems] == [
         f'{root}/val/GT/00001.png: has the same pixels as {root}/train/GT/00005.png',

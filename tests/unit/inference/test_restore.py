@@ -61,7 +61,7 @@ def test_a_folder_as_a_user_restores_it(run_tool, checkpoint, tiny_root, tiny_co
     cfg = tiny_config()
     net = network(load_model(cfg, checkpoint))
     for image in restore(net, load_split(cfg, 'val')):
-        assert np.array_equal(cv2.imread(str(out / image.lq_path.split('/')[-1])), image.hq)
+        assert np.array_equal(cv2.imread(str(out / image.lq_path.split('/')[-1]))[..., ::-1], image.hq)
     whole = Restorer(net, 0)(cv2.imread(str(inputs / 'Large photo.jpg'))[..., ::-1])
     assert np.abs(cv2.imread(str(out / 'Large photo.png'))[..., ::-1].astype(int) - whole).max() <= 1
 
