@@ -4,6 +4,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():

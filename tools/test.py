@@ -4,7 +4,13 @@ from pathlib import Path
 import _bootstrap  # noqa: F401
 
 from facesr.utils.choices import SPLITS
-from facesr.utils.cli import ArgumentParser, add_checkpoint_argument, add_config_arguments, add_inference_arguments
+from facesr.utils.cli import (
+    ArgumentParser,
+    add_checkpoint_argument,
+    add_config_arguments,
+    add_inference_arguments,
+    add_mmediting_arguments,
+)
 from facesr.utils.errors import UserError, report_user_errors
 from facesr.utils.terminal import say
 
@@ -20,6 +26,7 @@ def parse_args():
     parser.add_argument('--zip', metavar='FILE', help='write (or replace) the hand-in zip, the HQ images alone, verify '
                         'it, and write submission.json beside it: what it was made of')
     parser.add_argument('--out', metavar='FILE', help='write (or replace) mean and per-image metrics, as JSON (val)')
+    add_mmediting_arguments(parser, training=False)
     return parser.parse_args()
 
 
@@ -31,6 +38,9 @@ def check_outputs(args):
         raise UserError('--out: the test split has no GT to measure; use it with --split val')
     if args.split == 'test' and not (args.out_dir or args.zip):
         raise UserError('--split test: nothing would be kept; give --out-dir DIR, --zip FILE or both')
+    if args.out and args.out.endswith(('.pkl', '.pickle', '.yaml')):
+        raise UserError(f'--out {args.out}: metrics are written as JSON, which every program reads; give '
+                        f'{Path(args.out).stem}.json')
     for path, suffix in ((args.zip, '.zip'), (args.out, '.json')):
         if path:
             output_file(path, suffix)

@@ -9,6 +9,7 @@ from facesr.utils.cli import (
     add_amp_argument,
     add_config_arguments,
     add_device_argument,
+    add_mmediting_arguments,
     add_seed_argument,
 )
 from facesr.utils.errors import report_user_errors
@@ -30,6 +31,7 @@ def parse_args():
     parser.add_argument(
         '--dry-run', action='store_true', help='one step and one validation image, a summary, and nothing written')
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='pytorch: several processes, by torchrun')
+    add_mmediting_arguments(parser, training=True)
     return parser.parse_args()
 
 
@@ -49,7 +51,12 @@ def main():
         cfg.seed = args.seed
     if args.amp:
         cfg.amp = args.amp
-    with launched(args.launcher):
+    if args.load_from:
+        cfg.load_from = args.load_from
+    if args.deterministic:
+        cfg.deterministic = True
+    launcher = cfg.get('launcher', 'none') if args.launcher == 'none' else args.launcher
+    with launched(launcher):
         if args.dry_run:
             found = dry_run(cfg, validate=not args.no_validate)
             if rank() == 0:

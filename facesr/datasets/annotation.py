@@ -58,12 +58,13 @@ def info_of(path, image) -> ImageInfo:
     return ImageInfo(Path(path).name, image.height, image.width, channels)
 
 
-def scan_folder(folder, scale: int = 4) -> list:
+def scan_folder(folder, scale: int = 4, recursive: bool = False) -> list:
     """Annotate every image of a folder, in the order of names.
 
     Args:
         folder (str | Path): GT images.
         scale (int): Upsampling factor, which must divide every height and width.
+        recursive (bool): Those in sub-folders too, as `sub/name.png`. Default: False.
 
     Returns:
         list[ImageInfo]
@@ -75,14 +76,15 @@ def scan_folder(folder, scale: int = 4) -> list:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder; give the folder with the GT images')
-    names = list_images(folder)
+    names = list_images(folder, recursive)
     if not names:
         raise UserError(f'{folder}: no images in it{_hint_subfolder(folder)}')
     spaced = [name for name in names if re.search(r'\s', name)]
     if spaced:
         raise UserError(f'{folder / spaced[0]}: white space in the name of {_images(len(spaced))}, which '
                         'SRAnnotationDataset would read as the end of the name; rename')
-    infos = [read_info(folder / name) for name in tqdm(names, desc='read headers', unit='image', disable=None)]
+    infos = [read_info(folder / name)._replace(name=name)
+             for name in tqdm(names, desc='read headers', unit='image', disable=None)]
     odd = [info for info in infos if info.height % scale or info.width % scale]
     if odd:
         raise UserError(f'{folder / odd[0].name}: {odd[0].width}x{odd[0].height} is not divisible by the scale '

@@ -157,7 +157,7 @@ def measure(metrics: dict, batch: Batch, hq: torch.Tensor) -> list:
             for i, path in enumerate(batch.lq_paths)]
 
 
-def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: int = 0):
+def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: int = 0, each=None):
     """Restore and measure every pair of a loader, with the generator and its moving average if there is one.
 
     Args:
@@ -166,6 +166,7 @@ def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: 
         stop (Callable[[], bool]): Asked after each batch whether to give up.
         keep (list | None): The first `keep_at_most` `Restored` are put there.
         keep_at_most (int): Their number. Default: 0.
+        each (Callable[[Restored], None] | None): Called with every one. Default: None.
 
     Returns:
         list[ImageResult] | None: Per image, the average's metrics with `_ema` appended to their names; None
@@ -179,6 +180,8 @@ def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: 
         measured = measure(metrics, batch, hq)
         if keep is not None and len(keep) < keep_at_most:
             keep.extend(_as_images(batch, hq)[:keep_at_most - len(keep)])
+        for restored in _as_images(batch, hq) if each else ():
+            each(restored)
         if ema:
             for result, average in zip(measured, measure(metrics, batch, restore_batch(ema, batch)), strict=True):
                 result.metrics.update({name + EMA_SUFFIX: value for name, value in average.metrics.items()})

@@ -161,3 +161,80 @@ def add_images_argument(parser: ArgumentParser, what: str) -> None:
 def add_replace_argument(parser: ArgumentParser, what: str) -> None:
     """--replace, with words for what."""
     parser.add_argument('--replace', action='store_true', help=f'replace {what}')
+
+
+class ServedElsewhere(argparse.Action):
+    """An argument of MMEditing's tools that is given otherwise here: it is told once, on stderr, and done.
+
+    Args:
+        note (str): What it is here.
+        kwargs: As of argparse's actions.
+    """
+
+    def __init__(self, *args, note, **kwargs):
+        super().__init__(*args, help=argparse.SUPPRESS, **kwargs)
+        self.note = note
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Keep the value (True where it takes none) and tell."""
+        print(f'{option_string}: {self.note}', file=sys.stderr)
+        setattr(namespace, self.dest, True if self.nargs == 0 else values)
+
+
+class NotServed(argparse.Action):
+    """An argument of MMEditing's tools that asks for what there is not, but for some values.
+
+    Args:
+        counterpart (str): What to give instead.
+        fine (Sequence[str]): Values that ask for nothing.
+        kwargs: As of argparse's actions.
+    """
+
+    def __init__(self, *args, counterpart, fine=(), **kwargs):
+        super().__init__(*args, help=argparse.SUPPRESS, **kwargs)
+        self.counterpart, self.fine = counterpart, fine
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """End with the counterpart."""
+        values = [values] if isinstance(values, str) else values
+        if not self.fine or any(value not in self.fine for value in values):
+            parser.error(f'{" ".join([option_string, *values])}: {self.counterpart}')
+
+
+class LocalRank(argparse.Action):
+    """What `torch.distributed.launch` gives each process as an argument, and `torchrun` in the environment."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, help=argparse.SUPPRESS, **kwargs)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Put it into the environment unless it is there."""
+        os.environ.setdefault('LOCAL_RANK', str(natural_int(values)))
+
+
+def add_mmediting_arguments(parser: ArgumentParser, training: bool) -> None:
+    """Arguments of MMEditing's `tools/train.py` (`training`) or `tools/test.py` that are others here.
+
+    For training the namespace gets `load_from` and `deterministic`, and `resume` from `--resume-from`.
+    """
+    several = 'for several GPUs: torchrun --nproc_per_node=N tools/train.py CONFIG --launcher pytorch'
+    parser.add_argument('--local_rank', '--local-rank', action=LocalRank)
+    if not training:
+        parser.add_argument('--seed', action=ServedElsewhere, note='nothing random is done in testing')
+        parser.add_argument('--deterministic', action=ServedElsewhere, nargs=0, note='testing is, on a CPU')
+        parser.add_argument('--gpu-collect', action=ServedElsewhere, nargs=0, note='not needed: one process tests')
+        parser.add_argument('--tmpdir', action=ServedElsewhere, note='not needed: one process tests')
+        parser.add_argument('--launcher', action=NotServed, fine=('none', ), counterpart='one process tests; leave it '
+                            'out')
+        return
+    parser.add_argument('--resume-from', dest='resume', action=ServedElsewhere, note='is --resume here')
+    parser.add_argument('--load-from', action=ServedElsewhere, note='is --cfg-options load_from=FILE here')
+    parser.add_argument('--deterministic', action=ServedElsewhere, nargs=0,
+                        note='is --cfg-options deterministic=True here')
+    parser.add_argument('--diff_seed', '--diff-seed', action=ServedElsewhere, nargs=0,
+                        note='processes draw differently anyway')
+    parser.add_argument('--gpus', action=NotServed, fine=('0', '1'), counterpart=several)
+    parser.add_argument('--gpu-ids', '--gpu-id', nargs='+', action=NotServed, fine=('0', ),
+                        counterpart=f'choose a GPU with CUDA_VISIBLE_DEVICES=N before python; {several}')
+    parser.add_argument('--autoscale-lr', nargs=0, action=NotServed,
+                        counterpart='give the rate that you want with --cfg-options optimizers.generator.lr=RATE')

@@ -1,7 +1,9 @@
 """What a user sees when something is wrong: one line that names the file or key and the remedy."""
 import difflib
 import functools
+import inspect
 import os
+import re
 import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -50,11 +52,24 @@ def did_you_mean(name: object, known: Iterable[str], otherwise: str = '') -> str
 
 @contextmanager
 def mistakes_in(key: str):
-    """What building an object from `cfg.<key>` raises (unknown type, wrong arguments) becomes a `UserError`."""
+    """What building an object from `cfg.<key>` raises becomes a `UserError`: a type or argument that there is not, a
+    package that is missing.
+    """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f'config key "{key}": {" ".join(str(error).split())}') from error
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise UserError(f'config key "{key}": {" ".join(str(error).split())}{_likely_argument(error)}') from error
+
+
+def _likely_argument(error: Exception) -> str:
+    """What argument of the class that mmcv was building from a config was meant by one that it has not, as a hint."""
+    while error.__context__:  # mmcv raises anew at each level
+        error = error.__context__
+    unknown, kind, trace = re.search(r"unexpected keyword argument '(\w+)'", str(error)), None, error.__traceback__
+    while unknown and trace:
+        kind, trace = trace.tb_frame.f_locals.get('obj_cls', kind), trace.tb_next
+    close = similar(unknown[1], inspect.signature(kind).parameters) if unknown and kind else ()
+    return f'; did you mean "{close[0]}"?' if close else ''
 
 
 def report_user_errors(main):

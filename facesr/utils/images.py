@@ -103,19 +103,27 @@ def read_image(path) -> np.ndarray:
     return decode_image(Path(path).read_bytes(), path)
 
 
-def list_images(folder) -> list:
+def list_images(folder, recursive: bool = False) -> list:
     """Names of the image files directly in `folder` (MMEditing's extensions), sorted.
+
+    Args:
+        folder (str | Path): The folder.
+        recursive (bool): Those in its sub-folders too, as `sub/name.png`; hidden folders are left out. Default: False.
 
     Raises:
         UserError: An image has an extension that MMEditing's datasets would pass over.
     """
-    names = sorted(entry.name for entry in os.scandir(folder)
-                   if not entry.name.startswith('.') and entry.is_file())
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith('.')]
+    names = sorted(entry.name for entry in entries if entry.is_file())
     for name in names:
         suffix = Path(name).suffix
         if suffix.lower() in (*UNREAD, *IMG_EXTENSIONS) and suffix not in IMG_EXTENSIONS:
             raise UserError(f'{Path(folder) / name}: MMEditing does not read {suffix} files; convert it to .png')
-    return [name for name in names if name.endswith(IMG_EXTENSIONS)]
+    names = [name for name in names if name.endswith(IMG_EXTENSIONS)]
+    for entry in entries if recursive else ():
+        if entry.is_dir():
+            names += [f'{entry.name}/{name}' for name in list_images(entry.path, True)]
+    return sorted(names)
 
 
 def encode_image(image: np.ndarray, suffix: str) -> bytes:

@@ -22,4 +22,5 @@ accumulation_steps = 1  # compute a batch in so many parts: less memory, the sam
 grad_clip = None  # largest L2 norm of the gradient
 ema = None  # keep a moving average of the generator's weights, with this decay, for example 0.999
 memory_limit_gb = None  # let CUDA take no more than this (GiB), as if the card were that small
+degrade = 'fast'  # MMEditing's degradation in a pipeline as our Degrade, where that is the same; 'stock' keeps it
 on_data_error = 'stop'  # at an unreadable image or a loading process that died: 'stop' or 'skip' it

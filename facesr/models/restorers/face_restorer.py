@@ -32,9 +32,11 @@ class FaceRestorer(BasicRestorer):
 
     The arguments, the weights' names and the images that come out are `BasicRestorer`'s. How it trains
     (precision, accumulation, several processes, EMA) is set by `prepare_training`; until then it trains
-    as `BasicRestorer` does. With `add_ema` it also holds `generator_ema`, named as MMEditing's
-    `ExponentialMovingAverageHook` names it.
+    as `BasicRestorer` does. With `keep_results` its `train_step` gives its images too. With `add_ema` it also holds
+    `generator_ema`, named as MMEditing's `ExponentialMovingAverageHook` names it.
     """
+
+    keep_results = False
 
     def prepare_training(self, device, dtype=None, channels_last=False, compile=False, accumulation_steps=1,
                          grad_clip=None):
@@ -87,15 +89,21 @@ class FaceRestorer(BasicRestorer):
             optimizer (dict[str, Optimizer]): With `generator`.
 
         Returns:
-            dict: `log_vars` (0-dim tensors; empty if the loss was not finite and the update skipped) and
-                `num_samples`.
+            dict: `log_vars` (0-dim tensors; empty if the loss was not finite and the update skipped),
+                `num_samples` and, with `keep_results`, `results` (lq, gt and output, on the device).
 
         Raises:
             TrainingDiverged: The loss was not finite too often in a row.
         """
         update, images = self.update, self._training_images(data_batch)
+        self._made = []
         log_vars = update.finish(*self.compute_step(images, optimizer))
-        return dict(log_vars=log_vars, num_samples=len(images['gt']))
+        return dict(log_vars=log_vars, num_samples=len(images['gt']), **self._results())
+
+    def _results(self) -> dict:
+        """The `results` of the chunks of a batch, as one; nothing where they are not kept."""
+        made, self._made = self._made, []
+        return dict(results={name: torch.cat([part[name] for part in made]) for name in made[0]}) if made else {}
 
     def compute_step(self, images: dict, optimizer: dict) -> tuple:
         """All of a step but its end: losses and gradients, which `update.finish` takes.
@@ -104,8 +112,13 @@ class FaceRestorer(BasicRestorer):
             images (dict[str, Tensor]): `lq` and `gt`.
             optimizer (dict[str, Optimizer]): As for `train_step`.
         """
-        return (self.update.compute(lambda lq, gt: self.forward_train(lq, gt)['losses'], images,
-                                    optimizer['generator'], self._training_net), )
+        def losses_of(lq, gt):
+            outputs = self.forward_train(lq, gt)
+            if self.keep_results:
+                self._made.append(outputs['results'])
+            return outputs['losses']
+
+        return (self.update.compute(losses_of, images, optimizer['generator'], self._training_net), )
 
     def degrade(self, data_batch: dict) -> dict:
         """`lq` and `gt` of a batch on the device that has whole `gt` and a plan in the `meta` of each."""
