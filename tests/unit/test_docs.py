@@ -16,7 +16,8 @@ from facesr.engine.preflight import check_schedule
 PAGES = sorted(path for pattern in ('*.md', 'docs/*.md', '[a-z]*/README.md') for path in ROOT.glob(pattern))
 COMMAND = re.compile(r'(?:^|\s)((?:tools|benchmarks)/\w+\.py)(?=\s|$)(.*)', re.DOTALL)
 TRACKED = ('configs/', 'tools/', 'benchmarks/', 'facesr/', 'tests/', 'docs/')
-FOREIGN_OPTIONS = {'--no-build-isolation', '--no-deps', '--nproc_per_node', '--logdir', '--help'}  # of pip and others
+FOREIGN_OPTIONS = {'--no-build-isolation', '--no-deps', '--nproc_per_node', '--logdir', '--help',
+                   '--index-url'}  # of pip and others
 
 
 def pages(*names):
