@@ -8,7 +8,7 @@ from facesr.utils.terminal import say
 
 
 def parse_args():
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__, former={'--out': '--out-dir'})
     parser.add_argument('roots', nargs='+', metavar='DATA_ROOT', help='in the layout of data/README.md, or part of it')
     parser.add_argument('--out-dir', required=True, metavar='DIR', help='the data root to make, or to add to')
     return parser.parse_args()
