@@ -1,5 +1,6 @@
 """One convention for the arguments of all tools, and former names that still work."""
 import argparse
+import argparse
 import contextlib
 import io
 
@@ -71,7 +72,7 @@ def test_former_names_are_not_in_the_help(scripts):
 @pytest.mark.parametrize('option', SHARED)
 def test_an_option_is_the_same_in_all_tools(option, options):
     found = {name: (action.nargs, action.metavar, action.dest, tuple(action.choices or ()))
-             for (name, of), action in options.items() if of == option}
+             for (name, of), action in options.items() if of == option and action.help != argparse.SUPPRESS}
     assert found and len(set(found.values())) == 1, found
 
 
