@@ -1,6 +1,7 @@
 """What a user sees when something is wrong: one line that names the file or key and the remedy."""
 import functools
 import os
+import signal
 import sys
 from contextlib import contextmanager
 
@@ -49,6 +50,8 @@ def report_user_errors(main):
     @functools.wraps(main)
     @lasting_streams()
     def wrapper(*args, **kwargs):
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # by `tools/_bootstrap.py`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if os.environ.get('FACESR_TRACEBACK'):
             return main(*args, **kwargs)
         speaks = os.environ.get('LOCAL_RANK', '0') == '0'
