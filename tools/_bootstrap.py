@@ -10,4 +10,4 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 _missing = [name for name in ('torch', 'cv2', 'mmcv', 'mmedit', 'facesr') if importlib.util.find_spec(name) is None]
 if _missing:
     sys.exit(f'error: not installed for {sys.executable}: {", ".join(_missing)}; run `make install` and use '
-             '.venv/bin/python, or see "Start" in README.md')
+             '.venv/bin/python, or see docs/install.md')

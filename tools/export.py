@@ -8,7 +8,7 @@ import argparse
 import _bootstrap  # noqa: F401
 
 from facesr.utils.choices import EXPORT_FORMATS, OPSET
-from facesr.utils.cli import ArgumentParser, add_config_arguments
+from facesr.utils.cli import ArgumentParser, add_checkpoint_argument, add_config_arguments, add_ema_argument
 from facesr.utils.errors import report_user_errors
 from facesr.utils.terminal import say
 
@@ -19,12 +19,12 @@ spandrel too; pth: a checkpoint without optimizer and random states, always publ
 def parse_args():
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
+    add_checkpoint_argument(parser)
     parser.add_argument('--format', choices=EXPORT_FORMATS, help=HELP)
     parser.add_argument(
         '--publish', action='store_true', help="add the first 8 digits of the file's SHA-256 to its name, as MMEditing "
         'does; without --format: --format pth')
-    parser.add_argument('--ema', action='store_true', help="take the moving average of the generator's weights")
+    add_ema_argument(parser)
     parser.add_argument(
         '--out', metavar='FILE', help='default: beside the checkpoint, with its name; published, with the name of '
         'CONFIG')

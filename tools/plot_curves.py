@@ -9,10 +9,10 @@ from facesr.utils.terminal import say
 
 
 def parse_args():
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__, former={'--out': '--out-dir'})
     parser.add_argument('logs', nargs='+', metavar='LOG_OR_WORKDIR',
                         help='work dir of a run, all of whose logs are joined, or one *.log.json; several are overlaid')
-    parser.add_argument('--out', metavar='DIR',
+    parser.add_argument('--out-dir', metavar='DIR',
                         help='folder for loss.png, loss.svg, psnr.png and psnr.svg (default, of one work dir: its '
                         'curves/)')
     parser.add_argument('--smooth', type=natural_int, metavar='N',
@@ -27,11 +27,11 @@ def out_folder(args) -> Path:
             raise UserError(f'{path}: is no JSON log; give the work dir of the run, as {path.parent}, or its *.log.json'
                             if path.suffix != '.py' else
                             f'{path}: is a config; give the work dir of a run, as work_dirs/{path.stem}')
-    if args.out is None and (len(args.logs) > 1 or Path(args.logs[0]).is_file()):
-        raise UserError('give --out, a folder for the curves; only those of one work dir have their place in it')
-    out = Path(args.out or Path(args.logs[0]) / 'curves')
+    if args.out_dir is None and (len(args.logs) > 1 or Path(args.logs[0]).is_file()):
+        raise UserError('give --out-dir, a folder for the curves; only those of one work dir have their place in it')
+    out = Path(args.out_dir or Path(args.logs[0]) / 'curves')
     if out.suffix in ('.png', '.svg') or out.is_file():
-        raise UserError(f'--out {out}: give a folder, for loss.png, loss.svg, psnr.png and psnr.svg')
+        raise UserError(f'--out-dir {out}: give a folder, for loss.png, loss.svg, psnr.png and psnr.svg')
     return out
 
 

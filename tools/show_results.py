@@ -3,7 +3,14 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.cli import ArgumentParser, add_config_arguments, add_inference_arguments, natural_int
+from facesr.utils.cli import (
+    ArgumentParser,
+    add_checkpoint_argument,
+    add_config_arguments,
+    add_images_argument,
+    add_inference_arguments,
+    natural_int,
+)
 from facesr.utils.errors import report_user_errors
 from facesr.utils.terminal import say
 
@@ -11,10 +18,9 @@ from facesr.utils.terminal import say
 def parse_args():
     parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
+    add_checkpoint_argument(parser)
     add_inference_arguments(parser)
-    parser.add_argument('--images', nargs='+', metavar='NAME',
-                        help='show these, for example 00003.png 00007.png, and restore no others')
+    add_images_argument(parser, 'show these and restore no others')
     parser.add_argument('--crop', nargs=3, type=natural_int, metavar=('X', 'Y', 'SIZE'),
                         help='the square to enlarge, in GT pixels: left, top, side (default: where there is most '
                         "detail in each image's middle)")
@@ -38,7 +44,9 @@ def main():
     from facesr.evaluation.test import load_split
     from facesr.inference.network import network
     from facesr.models.build import load_model
+    from facesr.utils.device import choose_device
     from facesr.utils.files import output_file
+    choose_device(args.device)
     out = output_file(args.out, '.png')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, 'val')

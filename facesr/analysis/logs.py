@@ -160,24 +160,40 @@ def _parse(line: str) -> dict | None:
 
 
 def _place_validations(records: list) -> dict:
+    """Records by mode; validations whose `iter` is no training iteration get that of the training record before."""
     train = [record for record in records if record['mode'] == 'train']
-    around, count = [], 0  # each validation, with the training records before and after it
+    validations = _with_neighbours(records)
+    # mmcv's EvalHook logs the number of its batches, MMEngine may log the epoch: the same in a whole file, or no order.
+    plain = len({record['iter'] for record, _, _ in validations}) > 1 or all(_in_order(*found) for found in validations)
+    if plain:
+        return {'train': train, 'val': [record for record, _, _ in validations]}
+    return {'train': train, 'val': [dict(record, iter=before['iter'], lr=None) for record, before, _ in validations
+                                    if before]}
+
+
+def _with_neighbours(records: list) -> list[tuple]:
+    """Each validation with the training record before and the one after it in the file, None where there is none."""
+    found, before = [], None
     for record in records:
         if record['mode'] == 'train':
-            count += 1
+            before = record
         else:
-            around.append((record, train[count - 1] if count else None, train[count] if count < len(train) else None))
-    if len({record['iter'] for record, _, _ in around}) > 1 or all(_in_order(*records) for records in around):
-        return {'train': train, 'val': [record for record, _, _ in around]}
-    placed = [dict(record, iter=before['iter'], lr=None) for record, before, _ in around if before]
-    return {'train': train, 'val': placed}
+            found.append((record, before))
+    afters, after = [], None
+    for record in reversed(records):
+        if record['mode'] == 'train':
+            after = record
+        else:
+            afters.append(after)
+    return [(record, before, after) for (record, before), after in zip(found, reversed(afters), strict=True)]
 
 
-def _in_order(record: dict, before, after) -> bool:
+def _in_order(record: dict, before: dict | None, after: dict | None) -> bool:
+    """Whether a validation's `iter` lies between those of its neighbours."""
     if before and record['iter'] < before['iter']:
         return False
     joined = before and after and after['iter'] < before['iter']  # a file that a resumed run was added to
-    return not after or joined or record['iter'] <= after['iter']
+    return bool(not after or joined or record['iter'] <= after['iter'])
 
 
 def _replace(by_iter: dict, found: list) -> None:

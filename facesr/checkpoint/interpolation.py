@@ -7,7 +7,7 @@ import torch
 from facesr.checkpoint.io import newest_of, read_checkpoint
 from facesr.checkpoint.weights import GENERATOR, generator_weights
 from facesr.utils.errors import CheckpointError
-from facesr.utils.files import atomic_path, file_sha256, output_file
+from facesr.utils.files import atomic_path, file_sha256, is_there, output_file
 from facesr.utils.versions import version
 
 
@@ -46,9 +46,7 @@ def interpolate(psnr_checkpoint, gan_checkpoint, alpha: float, out, ema: bool = 
                       state_dict={GENERATOR + name: _between(psnr[name], gan[name], alpha) for name in gan})
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
-    if path.exists() and path.read_bytes() != buffer.getvalue():
-        raise CheckpointError(f'{path}: is there already and has other content; give another name with --out, or '
-                              'remove it')
+    is_there(path, buffer.getvalue(), 'give another name with --out, or remove it', CheckpointError)
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(buffer.getbuffer())
     return path

@@ -33,7 +33,8 @@ def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
 
     Args:
         path (str | Path): The file; replaced only once the new one is whole.
-        model (nn.Module): Its weights are stored from the CPU, without a wrapper's prefix.
+        model (nn.Module): Its weights are stored without a wrapper's prefix. They and everything else are stored as
+            tensors of the CPU, so that any machine reads them.
         optimizer (dict[str, Optimizer] | None): Optimizers by name, as MMEditing has them.
         meta (dict | None): Plain values only (str, numbers, lists, dicts).
         more: Further entries, tensors and plain values only; None is left out.
@@ -47,16 +48,24 @@ def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
     for name, value in weights.items():
         weights[name] = value.cpu()
     checkpoint = dict(meta=dict(meta or {}, mmcv_version=version('mmcv')), state_dict=weights,
-                      **{name: value for name, value in more.items() if value is not None})
+                      **{name: _on_host(value) for name, value in more.items() if value is not None})
+    if optimizer:
+        checkpoint['optimizer'] = {name: _on_host(optim.state_dict()) for name, optim in optimizer.items()}
     if not all(bool(value.isfinite().all()) for value in checkpoint['state_dict'].values()):
         raise FloatingPointError('weights are NaN or infinite')
-    if optimizer:
-        checkpoint['optimizer'] = {name: optim.state_dict() for name, optim in optimizer.items()}
     # By way of memory: torch reports a full disk as some RuntimeError, and only after filling it.
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     require_space(path, buffer.tell())
     write_atomic(path, buffer.getbuffer())
+
+
+def _on_host(thing):
+    if torch.is_tensor(thing):
+        return thing.cpu()
+    if isinstance(thing, dict):
+        return {key: _on_host(value) for key, value in thing.items()}
+    return type(thing)(map(_on_host, thing)) if isinstance(thing, (list, tuple)) else thing
 
 
 def read_checkpoint(path, map_location='cpu') -> dict:

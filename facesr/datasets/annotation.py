@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from facesr.utils.errors import UserError
-from facesr.utils.files import write_atomic
+from facesr.utils.files import is_there, write_atomic
 from facesr.utils.images import list_images, opened_image
 
 LINE = re.compile(r'([^\s\ufeff]+) \((\d+),(\d+),(\d+)\)')
@@ -58,12 +58,13 @@ def info_of(path, image) -> ImageInfo:
     return ImageInfo(Path(path).name, image.height, image.width, channels)
 
 
-def scan_folder(folder, scale: int = 4) -> list:
+def scan_folder(folder, scale: int = 4, recursive: bool = False) -> list:
     """Annotate every image of a folder, in the order of names.
 
     Args:
         folder (str | Path): GT images.
         scale (int): Upsampling factor, which must divide every height and width.
+        recursive (bool): Those in sub-folders too, as `sub/name.png`. Default: False.
 
     Returns:
         list[ImageInfo]
@@ -75,14 +76,15 @@ def scan_folder(folder, scale: int = 4) -> list:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder; give the folder with the GT images')
-    names = list_images(folder)
+    names = list_images(folder, recursive)
     if not names:
         raise UserError(f'{folder}: no images in it{_hint_subfolder(folder)}')
     spaced = [name for name in names if re.search(r'\s', name)]
     if spaced:
         raise UserError(f'{folder / spaced[0]}: white space in the name of {_images(len(spaced))}, which '
                         'SRAnnotationDataset would read as the end of the name; rename')
-    infos = [read_info(folder / name) for name in tqdm(names, desc='read headers', unit='image', disable=None)]
+    infos = [read_info(folder / name)._replace(name=name)
+             for name in tqdm(names, desc='read headers', unit='image', disable=None)]
     odd = [info for info in infos if info.height % scale or info.width % scale]
     if odd:
         raise UserError(f'{folder / odd[0].name}: {odd[0].width}x{odd[0].height} is not divisible by the scale '
@@ -104,13 +106,13 @@ def read_annotation(ann_file) -> list:
     except UnicodeDecodeError:
         raise UserError(f'{ann_file}: not a UTF-8 text file; make it anew with tools/make_annotation.py') from None
     if not lines:
-        raise UserError(f'{ann_file}: is empty; make it anew with tools/make_annotation.py --force')
+        raise UserError(f'{ann_file}: is empty; make it anew with tools/make_annotation.py --replace')
     infos = []
     for number, line in enumerate(lines, start=1):
         match = LINE.fullmatch(line)
         if not match:
             raise UserError(f'{ann_file}: line {number} is "{line}", not "name (height,width,channels)"; '
-                            'make the file anew with tools/make_annotation.py --force')
+                            'make the file anew with tools/make_annotation.py --replace')
         infos.append(ImageInfo(match[1], *map(int, match.groups()[1:])))
     return infos
 
@@ -122,12 +124,8 @@ def write_annotation(infos, ann_file, force: bool = False) -> bool:
         UserError: A different file is there and `force` is off.
     """
     text = ''.join(f'{info.line}\n' for info in infos)
-    ann_file = Path(ann_file)
-    if ann_file.exists():
-        if ann_file.is_file() and ann_file.read_bytes() == text.encode():
-            return False
-        if not force or ann_file.is_dir():
-            raise UserError(f'{ann_file}: already there with other contents; --force replaces it')
+    if is_there(ann_file, text.encode(), '--replace does it', replace=force):
+        return False
     write_atomic(ann_file, text)
     return True
 

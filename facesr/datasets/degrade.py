@@ -4,7 +4,7 @@ import facesr.compat.bridged  # noqa: F401
 import numpy as np
 from mmedit.datasets.registry import PIPELINES
 
-from facesr.config import DEVICE, LOADER, PLAN, Config, training_pipeline
+from facesr.config import DEVICE, LOADER, PLAN, Config, train_dataset_cfgs
 from facesr.degradation.cpu import degrade
 from facesr.degradation.recipe import Recipe
 from facesr.utils.errors import UserError
@@ -70,7 +70,13 @@ class Degrade:
 
 def training_recipe(cfg: Config):
     """The `Recipe` of the training pipeline's degradation, or None if it has no `Degrade`."""
-    degradation = [transform.degradation for transform in training_pipeline(cfg) if transform['type'] == 'Degrade']
+    return next(filter(None, map(recipe_of, train_dataset_cfgs(cfg))), None)
+
+
+def recipe_of(dataset_cfg):
+    """The `Recipe` of the degradation in the pipeline of a dataset's config, or None if it has no `Degrade`."""
+    degradation = [transform.degradation for transform in dataset_cfg.get('pipeline', ())
+                   if transform['type'] == 'Degrade']
     return Recipe(degradation[0]) if degradation else None
 
 

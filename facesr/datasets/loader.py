@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from facesr.datasets.sampler import EndlessSampler
 from facesr.datasets.seeded_samples import SeededSamples
 from facesr.utils import dist
+from facesr.utils.device import cuda_available
 from facesr.utils.errors import mistakes_in
 from facesr.utils.signals import ignore_interrupts
 
@@ -59,11 +60,13 @@ def most_workers() -> int:
 
 
 def _loader_options(data_cfg, split: str) -> dict:
-    shared = {key: data_cfg[key] for key in ('samples_per_gpu', 'workers_per_gpu') if key in data_cfg}
+    shared = {key: data_cfg[key] for key in ('samples_per_gpu', 'workers_per_gpu', 'pin_memory') if key in data_cfg}
     options = {**shared, **data_cfg.get(f'{split}_dataloader', {})}
     batch_size = options.pop('samples_per_gpu', 1)
     workers = min(options.pop('workers_per_gpu', 0), most_workers())
-    options.setdefault('pin_memory', torch.cuda.is_available())
+    for key in ('persistent_workers', 'prefetch_factor', 'multiprocessing_context') if workers == 0 else ():
+        options.pop(key, None)  # torch refuses them without workers
+    options.setdefault('pin_memory', cuda_available())
     return dict(
         options,
         batch_size=batch_size,

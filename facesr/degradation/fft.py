@@ -2,6 +2,8 @@
 import torch
 from scipy.fft import next_fast_len
 
+from facesr.degradation.transfer import upload
+
 # Frequencies that a kernel lets through by less than this are left out; 8-bit images change by less than 0.03.
 NEGLIGIBLE = 1e-4
 
@@ -24,7 +26,7 @@ class Correlation:
         # A wide kernel stops high frequencies, so most columns need not be transformed, there or back.
         passing = (response.abs().sum(-2) > NEGLIGIBLE).reshape(-1, response.shape[-1]).any(0)
         self.kept = int(passing.nonzero().max()) + 1
-        response = torch.fft.fft(response[..., :self.kept].to(device), n=self.rows, dim=-2)
+        response = torch.fft.fft(upload(response[..., :self.kept], device), n=self.rows, dim=-2)
         self.response = response.conj_physical()  # else this would be a convolution
 
     def __call__(self, padded: torch.Tensor) -> torch.Tensor:

@@ -1,56 +1,25 @@
 """What is looked at before a run starts, so that it does not fail hours later or with a traceback."""
 import torch
 
-from facesr.config import DEVICE, Config, batch_size, train_dataset_cfg
+from facesr.config import DEVICE, Config, batch_size, check_keys, train_dataset_cfg
 from facesr.models.build import is_face_restorer
 from facesr.utils.errors import UserError
 
-LARGEST = 2**32  # NumPy's seeds end there
 DISCRIMINATOR_SIZES = dict(ModifiedVGG=128)  # sides of the images that they take
 # The keys about how a step is computed, with the values that leave it as MMEditing computes it.
 PLAIN_STEP = dict(amp=None, accumulation_steps=1, grad_clip=None, channels_last=False, compile=False, ema=None)
 
 
-def check_numbers(cfg: Config) -> None:
-    """The keys that count something.
-
-    Raises:
-        UserError: One is no whole number or is too small.
-    """
-    least = {
-        'total_iters': 1, 'accumulation_steps': 1, 'seed': 0, 'evaluation.interval': 1, 'checkpoint_config.interval': 1,
-        'log_config.interval': 1, 'budget': 1, 'data.workers_per_gpu': 0, 'data.train_dataloader.samples_per_gpu': 1,
-        'data.val_dataloader.samples_per_gpu': 1, 'data.test_dataloader.samples_per_gpu': 1,
-        'train_cfg.disc_steps': 1, 'train_cfg.disc_init_steps': 0
-    }
-    for key, smallest in least.items():
-        node = cfg
-        for part in key.split('.'):
-            node = node.get(part) if hasattr(node, 'get') else None
-        if node is not None and not (isinstance(node, int) and smallest <= node < LARGEST):
-            raise UserError(f'config key "{key}" is {node!r}: give a whole number, at least {smallest}')
-
-
 def check_choices(cfg: Config) -> None:
-    """The keys about how a step is computed and what happens when it fails.
+    """What the config's keys say, alone and of how MMEditing's own restorers compute a step.
 
     Raises:
-        UserError: One has a value that means nothing.
+        UserError: A key that training needs is not there, one is not in order (`check_keys`), or the restorer cannot.
     """
-    for key in ('channels_last', 'cudnn_benchmark'):
-        if not isinstance(cfg.get(key, False), bool):
-            raise UserError(f'config key "{key}" is {cfg[key]!r}: give True or False')
-    if not isinstance(cfg.get('compile', False), (bool, dict)):
-        raise UserError(f'config key "compile" is {cfg.compile!r}: give True, False or a dict of torch.compile\'s '
-                        'arguments')
-    clip = cfg.get('grad_clip')
-    if clip is not None and not (isinstance(clip, (int, float)) and clip > 0):
-        raise UserError(f'config key "grad_clip" is {clip!r}: give the largest L2 norm of the gradient, or None')
-    if cfg.get('degrade_jpeg', 'opencv') != 'opencv':  # a key of earlier configs
-        raise UserError(f'config key "degrade_jpeg" is {cfg.degrade_jpeg!r}: is no longer there to choose, for only '
-                        "OpenCV's codec does what the reference does; leave it out")
-    if cfg.get('on_data_error', 'stop') not in ('stop', 'skip'):
-        raise UserError(f'config key "on_data_error" is {cfg.on_data_error!r}: give "stop" or "skip"')
+    for key in ('model', 'data', 'optimizers', 'total_iters'):
+        if not cfg.get(key):
+            raise UserError(f'config key "{key}": is not there, but training needs it')
+    check_keys(cfg)
     if not is_face_restorer(cfg.model.type):  # MMEditing's own: it trains in its own way only
         if cfg.get('degrade_on') == DEVICE:
             raise UserError(f'config key "degrade_on": {cfg.model.type} cannot; use model.type=FaceRestorer')

@@ -19,7 +19,7 @@ from facesr.engine.preflight import advice
 from facesr.utils import dist
 from facesr.utils.errors import CheckpointError, OneRankError, UserError
 from facesr.utils.files import remedy
-from facesr.utils.memory import OutOfMemory, is_out_of_memory
+from facesr.utils.memory import OutOfMemory, is_out_of_memory, let_go
 from facesr.utils.random import random_state, restore_random_state
 from facesr.utils.signals import Stopped, StopSignals
 
@@ -277,9 +277,14 @@ class SRIterBasedRunner(IterBasedRunner):
                 # A scheduler may have sent the signal to the workers too.
                 problem, wish = (None, STOP) if self.stop_requested else (error, FAIL)
             except Exception as error:
-                problem, wish = UserError(f'the batch of iteration {self.iter + 1} could not be made: '
-                                          f'{_reason(error)}; {TRACEBACK}'), FAIL
-                problem.__cause__ = error
+                if is_out_of_memory(error):  # from degrading a batch on the device
+                    let_go(error)
+                    problem = OutOfMemory(self._out_of_memory())
+                else:
+                    problem = UserError(f'the batch of iteration {self.iter + 1} could not be made: '
+                                        f'{_reason(error)}; {TRACEBACK}')
+                    problem.__cause__ = error
+                wish = FAIL
         if self.agree(wish, problem) == STOP:
             self._stop()
         if self.iter == self.start_iter:  # workers have to start first: no part of what an iteration takes
@@ -334,11 +339,15 @@ class SRIterBasedRunner(IterBasedRunner):
                 raise OneRankError(f'config key "compile": torch.compile failed ({reason}); use False') from error
             if not is_out_of_memory(error):
                 raise
-            message = f'out of memory on {self.device} in iteration {self.iter + 1}; {advice(self.cfg, self.device)}'
+            let_go(error)
+            message = self._out_of_memory()
             # Other ranks may have memory enough: alone this one cannot save.
             if dist.world_size() == 1 and not getattr(self._update(), 'stepping', True):
                 message += f'; {self._what_is_saved()}'
             raise OutOfMemory(message) from error
+
+    def _out_of_memory(self) -> str:
+        return f'out of memory on {self.device} in iteration {self.iter + 1}; {advice(self.cfg, self.device)}'
 
     def _waiting_time(self):
         """Starts to measure how long the device is without work for want of data; returns how to end it (s).

@@ -9,15 +9,15 @@ import mmedit
 import torch
 from mmcv.utils import collect_env
 from mmedit.apis import set_random_seed
-from mmedit.core import build_optimizers
+from mmedit.core import MMEditVisualizationHook, build_optimizers
 from mmedit.utils import get_root_logger
 
 import facesr
 from facesr.checkpoint.io import newest_of, read_checkpoint
 from facesr.checkpoint.naming import LATEST, find_latest, numbered_checkpoints, point_latest_to
 from facesr.checkpoint.weights import load_weights
-from facesr.config import Config
-from facesr.datasets.batch_stream import BatchStream
+from facesr.config import DEVICE, Config, filled_in, notices
+from facesr.datasets.batch_stream import BatchStream, OnOwnStream
 from facesr.datasets.checks import check_pairs, check_training_data
 from facesr.datasets.loader import build_eval_loader, build_train_loader
 from facesr.datasets.seeded_samples import SeededSamples
@@ -25,28 +25,23 @@ from facesr.engine.hooks.checkpoint_hook import SRCheckpointHook
 from facesr.engine.hooks.ema_hook import GeneratorEMAHook
 from facesr.engine.hooks.eval_hook import SREvalHook
 from facesr.engine.hooks.text_logger import log_to_file
-from facesr.engine.preflight import (
-    PLAIN_STEP,
-    check_choices,
-    check_discriminator,
-    check_numbers,
-    check_schedule,
-    longer,
-)
+from facesr.engine.preflight import PLAIN_STEP, check_choices, check_discriminator, check_schedule, longer
 from facesr.engine.record import HarmlessText, LogFile, number_log, record_config, tell_changes
 from facesr.engine.runner import VALIDATION_DUE, SRIterBasedRunner
 from facesr.engine.settings import settings_of
 from facesr.evaluation.metrics import check_metrics, least_side
-from facesr.models.build import build_restorer, check_budget, check_scale, count_discriminator
+from facesr.models.build import build_restorer, check_budget, check_scale, count_discriminator, count_parameters
 from facesr.utils import dist
 from facesr.utils.choices import RESUME_AUTO, RESUME_LATEST
+from facesr.utils.device import explain_cpu
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint, UserError, mistakes_in
 from facesr.utils.files import remove_leftovers, write_atomic
 from facesr.utils.lock import WorkDirLock
-from facesr.utils.memory import limit_memory, peak_memory
+from facesr.utils.memory import format_peak, limit_memory, peak_memory
 from facesr.utils.precision import amp_dtype
 from facesr.utils.terminal import say
 
+AVERAGING = ('ExponentialMovingAverageHook', 'MomentumEMAHook')  # hooks that move `generator_ema`
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
 # The average comes before all hooks of the user's: one of them may fail, and a checkpoint is written then.
 EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 5, 70, 80, 90
@@ -60,7 +55,7 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
         cfg (Config): From `load_config`.
         name (str): The experiment's name in logs and checkpoints (the config's file name).
         resume (str | None): A checkpoint to continue from, 'latest' for the work dir's newest, or 'auto' for the
-            newest if there is one, else from the start.
+            newest if there is one, else from the start. Default: None, the config's `resume_from`.
         validate (bool): Validate at the config's interval. Default: True.
 
     Raises:
@@ -76,7 +71,7 @@ def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
 
 
 def _train(cfg: Config, name: str, resume, validate: bool, work_dir: Path, lock: WorkDirLock) -> None:
-    resume, damaged = _find_resume(resume, work_dir)
+    resume, damaged = _find_resume(resume or cfg.get('resume_from'), work_dir)
     model, parameters = prepare(cfg, validate, load=not resume)
     with mistakes_in('log_level'):
         logger = get_root_logger(log_level=cfg.log_level)
@@ -91,7 +86,7 @@ def _train(cfg: Config, name: str, resume, validate: bool, work_dir: Path, lock:
         logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters} in {resume}; to train longer, '
                     f'for example: --resume --cfg-options {longer(cfg, 2 * runner.iter)}')
         return
-    stream = build_stream(cfg, runner.position, report=_reporter(logger))
+    stream = build_stream(cfg, runner.position, _reporter(logger), model)
 
     # No file was written up to here, and everything that a user can get wrong has been looked at (but whether the
     # cache can be written).
@@ -105,7 +100,13 @@ def _train(cfg: Config, name: str, resume, validate: bool, work_dir: Path, lock:
     if resume:
         logger.info(f'resumed from {resume} at iteration {runner.iter}')
     tell_changes(runner, settings_of(cfg, stream.loader.dataset.paths, _validation_images(runner)))
+    for line in notices(cfg):
+        logger.info(line)
+    if cfg.budget is not None and parameters + count_discriminator(model) > cfg.budget:
+        logger.warning(f"over the competition's cap of {cfg.budget:,} parameters, which this config does not set: it "
+                       'trains, but is not to be handed in')
     try:
+        _register_pictures(runner, cfg)
         fill_cache(stream.loader.dataset, logger)
         runner.run(stream)
     except UserError as error:
@@ -132,25 +133,28 @@ def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
     device = dist.device()
     dtype = amp_dtype(cfg.get('amp'), device)
     limit_memory(cfg.get('memory_limit_gb'), device)
-    set_random_seed(cfg.seed)
+    deterministic = cfg.get('deterministic', False)
+    set_random_seed(cfg.seed, deterministic)
     model = build_restorer(cfg)
-    parameters = check_budget(model.generator, cfg, count_discriminator(model))
+    # A cap that is only a default is told, not enforced.
+    parameters = count_parameters(model.generator) if 'budget' in filled_in(cfg) else check_budget(
+        model.generator, cfg, count_discriminator(model))
     check_scale(model.generator, cfg)
-    if cfg.get('ema') is not None:
+    if cfg.get('ema') is not None or any(hook['type'] in AVERAGING for hook in cfg.get('custom_hooks') or ()):
         model.add_ema()
     if cfg.get('load_from') and load:
         if not Path(cfg.load_from).exists() and cfg.get('load_hint'):
             raise UserError(f'config key "load_from": {cfg.load_from} is not there; {cfg.load_hint}')
         load_weights(model, read_checkpoint(cfg.load_from), cfg.load_from)
     if device.type == 'cuda':
-        torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
+        torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False) and not deterministic
     if hasattr(model, 'prepare_training'):
         model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
                                cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
     elif dist.world_size() > 1:
         raise UserError(f'config key "model.type": {cfg.model.type} trains in one process only; use FaceRestorer')
     # What ranks draw from here on differs; the weights they began with do not.
-    set_random_seed(cfg.seed + dist.rank())
+    set_random_seed(cfg.seed + dist.rank(), deterministic)
     return model.to(device), parameters
 
 
@@ -246,7 +250,6 @@ def _reporter(logger: logging.Logger):
 
 
 def _check(cfg: Config, validate: bool) -> None:
-    check_numbers(cfg)
     check_choices(cfg)
     check_discriminator(cfg)
     check_metrics(cfg)
@@ -281,10 +284,21 @@ def build_runner(model, cfg: Config, logger: logging.Logger, validate: bool = Tr
     return runner
 
 
-def build_stream(cfg: Config, position: int = 0, report=print) -> BatchStream:
-    """The config's training batches from a position in the order of samples on."""
+def build_stream(cfg: Config, position: int = 0, report=print, model=None) -> BatchStream:
+    """The config's training batches from a position in the order of samples on.
+
+    Args:
+        cfg (Config): From `load_config`.
+        position (int): Samples used so far, by all processes together. Default: 0.
+        report (Callable[[str], None]): Told about skipped images and workers started again.
+        model (FaceRestorer | None): If it is on a CUDA device that is to degrade the images, it does so a batch ahead.
+            Default: None.
+    """
     skip = cfg.get('on_data_error', 'stop') == 'skip'
-    return BatchStream(partial(build_train_loader, cfg.data, cfg.seed, skip_unreadable=skip), position, skip, report)
+    device = dist.device()
+    ahead = model is not None and device.type == 'cuda' and cfg.get('degrade_on') == DEVICE
+    return BatchStream(partial(build_train_loader, cfg.data, cfg.seed, skip_unreadable=skip), position, skip, report,
+                       OnOwnStream(model.degrade, device) if ahead else None)
 
 
 def fill_cache(samples: SeededSamples, logger: logging.Logger) -> None:
@@ -342,9 +356,9 @@ def _env_info() -> str:
 
 
 def _device_name() -> str:
-    if torch.cuda.is_available():
+    if dist.device().type == 'cuda':
         return f'CUDA ({torch.cuda.get_device_name(dist.device())})'
-    return f'the CPU ({torch.get_num_threads()} threads; no CUDA device found)'
+    return f'the CPU ({torch.get_num_threads()} threads; {explain_cpu()})'
 
 
 def _say_goodbye(runner: SRIterBasedRunner, cfg: Config) -> None:
@@ -353,14 +367,15 @@ def _say_goodbye(runner: SRIterBasedRunner, cfg: Config) -> None:
     if messages.get('best_ckpt'):
         parts.append(f'best checkpoint: {messages["best_ckpt"]}')
     if peak is not None:
-        parts.append(f'peak memory: {peak / 1024:.2f} GiB')
+        parts.append(f'peak memory: {format_peak(peak, runner.device)}')
     parts += [f'{name}: {number}' for name, number in messages.get('counts', {}).items()]
     runner.logger.info('; '.join(parts))
 
 
 def _register_hooks(runner, cfg: Config, validate: bool) -> None:
-    with mistakes_in('lr_config'):
-        runner.register_lr_hook(dict(cfg.lr_config))
+    if cfg.get('lr_config'):
+        with mistakes_in('lr_config'):
+            runner.register_lr_hook(dict(cfg.lr_config))
     if cfg.get('ema') is not None:
         with mistakes_in('ema'):
             runner.register_hook(GeneratorEMAHook(cfg.ema), priority=EMA_PRIORITY)
@@ -375,4 +390,15 @@ def _register_hooks(runner, cfg: Config, validate: bool) -> None:
         runner.register_hook(SRCheckpointHook(**cfg.checkpoint_config), priority=CHECKPOINT_PRIORITY)
     for hook in cfg.get('custom_hooks') or []:
         with mistakes_in('custom_hooks'):
+            hook = dict(dict(priority=EMA_PRIORITY) if hook['type'] in AVERAGING else {}, **hook)
             runner.register_hook_from_cfg(hook)
+
+
+def _register_pictures(runner, cfg: Config) -> None:
+    """MMEditing's hook that writes pictures while training, in the work dir; it makes its folder at once."""
+    if cfg.get('visual_config'):
+        with mistakes_in('visual_config'):
+            folder = Path(runner.work_dir) / cfg.visual_config.get('output_dir', 'visuals')
+            runner.register_hook_from_cfg(dict(cfg.visual_config, output_dir=str(folder)))
+    if any(isinstance(hook, MMEditVisualizationHook) for hook in runner.hooks):
+        runner.model.keep_results = True

@@ -11,7 +11,6 @@ Of all, `crop_border` pixels at each side are cut off first (the competition: 0;
 PSNR on luma is about 2 dB higher than on RGB: figures of different conventions are not comparable. Equal to MMEditing's
 `psnr`, `ssim` and `niqe` (0.16.1), except where its `ssim` with a `crop_border` looks at the blue channel alone.
 """
-import difflib
 import importlib.util
 from collections.abc import Callable
 from functools import cache
@@ -23,8 +22,9 @@ import numpy as np
 import torch
 
 from facesr.config import Config
-from facesr.utils.errors import UserError
+from facesr.utils.errors import UserError, similar
 from facesr.utils.files import hub_path
+from facesr.utils.psnr import mean_squared_error, psnr_of
 from facesr.utils.threads import one_thread
 
 EMA_SUFFIX = '_ema'  # of metrics of the weights' moving average
@@ -62,20 +62,10 @@ def psnr(hq: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
         Tensor: (n, ), float64.
     """
     if hq.device.type == 'cpu':
-        error = [sum(cv2.norm(x, y, cv2.NORM_L2SQR) for x, y in zip(*planes, strict=True))
-                 for planes in zip(hq.numpy(), gt.numpy(), strict=True)]
-        error = torch.tensor(error, dtype=torch.float64)
+        errors = map(mean_squared_error, hq.numpy(), gt.numpy())
     else:
-        error = (hq.float() - gt.float()).square_().flatten(1).sum(1, dtype=_wide(hq)).double()
-    return 10 * torch.log10(255**2 / (error / hq[0].numel()))
-
-
-def psnr_of_arrays(hq: np.ndarray, gt: np.ndarray, crop_border: int = 0) -> float:
-    """As `psnr`, of two uint8 images (h, w, 3) with colours in the same order."""
-    inside = slice(crop_border, -crop_border or None)
-    rows = (torch.from_numpy(image[inside, inside].reshape(1, 1, -1, 3 * image[inside, inside].shape[1]).copy())
-            for image in (hq, gt))
-    return float(psnr(*rows))
+        errors = ((hq.float() - gt.float()).square_().flatten(1).sum(1, dtype=_wide(hq)) / hq[0].numel()).tolist()
+    return torch.tensor([psnr_of(error) for error in errors], dtype=torch.float64)
 
 
 @one_thread()
@@ -237,7 +227,7 @@ def build_metrics(test_cfg) -> dict[str, Callable]:
     names = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in names if name not in METRICS]
     if unknown or not names:
-        close = difflib.get_close_matches(str(unknown[0]).upper(), METRICS, 1) if unknown else ()
+        close = similar(str(unknown[0]).upper(), METRICS) if unknown else ()
         raise UserError(f'config key "test_cfg.metrics" is {names}: give some of {", ".join(METRICS)}'
                         + (f' ({close[0]} instead of {unknown[0]}?)' if close else ''))
     if not isinstance(border, int) or border < 0:

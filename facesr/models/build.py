@@ -1,17 +1,18 @@
 """Building a config's model, loading weights into it, and what it costs."""
-import difflib
 from collections.abc import Callable
 
 import torch
 from mmedit.models import build_model
 from mmedit.models.registry import MODELS
+from mmedit.models.restorers import BasicRestorer
 from torch.utils.flop_counter import FlopCounterMode
 
 from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.weights import load_weights
 from facesr.config import Config, train_dataset_cfg
 from facesr.models.restorers.face_restorer import FaceRestorer
-from facesr.utils.errors import UserError, mistakes_in
+from facesr.utils.device import cuda_available
+from facesr.utils.errors import UserError, did_you_mean, mistakes_in
 
 SMALL = 32  # side of an LQ image that a generator is tried on
 
@@ -82,23 +83,25 @@ def is_face_restorer(type_name: str) -> bool:
     return isinstance(kind, type) and issubclass(kind, FaceRestorer)
 
 
-def load_model(cfg: Config, checkpoint, ema: bool = False):
-    """The config's restorer with a checkpoint's weights, in eval mode, on CUDA if there is a device.
+def load_model(cfg: Config, checkpoint, ema: bool = False, device=None, stored: dict | None = None) -> BasicRestorer:
+    """The config's restorer with a checkpoint's weights, in eval mode.
 
     Args:
         cfg (Config): From `load_config`.
         checkpoint (str | Path): The file.
         ema (bool): Take the moving average of the generator's weights. Default: False.
+        device (str | torch.device | None): Where it is to be. Default: None, for CUDA if there is a device.
+        stored (dict | None): What `read_checkpoint` made of the file, if it was read. Default: None.
 
     Raises:
         UserError: The checkpoint is missing, unsafe, of another model or without moving average.
     """
     model = build_restorer(cfg)
-    load_weights(model, read_checkpoint(checkpoint), checkpoint, ema)
-    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+    load_weights(model, stored or read_checkpoint(checkpoint), checkpoint, ema)
+    return model.to(device or ('cuda' if cuda_available() else 'cpu')).eval()
 
 
-def build_restorer(cfg: Config):
+def build_restorer(cfg: Config) -> BasicRestorer:
     """The config's restorer (a `BasicRestorer`), on the CPU.
 
     Raises:
@@ -108,8 +111,7 @@ def build_restorer(cfg: Config):
         raise UserError('config key "model.pretrained": use load_from, which reads weights safely and entirely')
     for key, part in cfg.model.items():
         if isinstance(part, dict) and 'type' in part and MODELS.get(part['type']) is None:
-            close = difflib.get_close_matches(str(part['type']), MODELS.module_dict, 1)
-            hint = f'did you mean {close[0]}?' if close else 'neither MMEditing nor facesr has it'
+            hint = did_you_mean(part['type'], MODELS.module_dict, otherwise='neither MMEditing nor facesr has it')
             raise UserError(f'config key "model.{key}.type" is {part["type"]!r}: {hint}')
     with mistakes_in('model'):
         return build_model(cfg.model, train_cfg=cfg.get('train_cfg'), test_cfg=cfg.get('test_cfg'))

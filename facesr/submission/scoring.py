@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -14,6 +13,7 @@ from facesr.submission.predictions import PredictionError, Predictions, Problems
 from facesr.utils.errors import UserError
 from facesr.utils.files import as_json, write_atomic
 from facesr.utils.images import decode_image, list_images, opened_image
+from facesr.utils.psnr import mean_squared_error, psnr_of
 from facesr.utils.terminal import plain
 
 MISSING, EXTRA, MISNAMED = 'missing', 'extra', 'wrongly named'
@@ -126,12 +126,7 @@ def read_gt(path) -> np.ndarray:
         if image.mode != 'RGB':
             raise UserError(f'{path}: GT image, not 8-bit RGB ({image.mode}); convert it')
         image.load()
-    return cv2.cvtColor(decode_image(data, path), cv2.COLOR_BGR2RGB)
-
-
-def psnr_of(mse: float) -> float:
-    """PSNR in dB of 8-bit images with a mean squared error; inf if it is 0."""
-    return 10 * math.log10(255**2 / mse) if mse else math.inf
+    return decode_image(data, path)
 
 
 def format_score(result: Score) -> str:
@@ -184,6 +179,5 @@ def _read_all(predictions: Predictions, names: list, read) -> list:
 
 def _measure(name: str, gt: np.ndarray, predictions: Predictions) -> ImageScore:
     hq = predictions.read(name, gt.shape[:2])
-    squares = np.square(np.subtract(hq, gt, dtype=np.int16), dtype=np.int32)
-    mse = int(squares.sum(dtype=np.int64)) / gt.size  # exact up to this division
+    mse = mean_squared_error(hq, gt)
     return ImageScore(name, mse, psnr_of(mse))

@@ -163,6 +163,27 @@ def write_atomic(path, data) -> None:
         Path(temporary).write_bytes(data)
 
 
+def is_there(path, data: bytes, remedy: str, error: type[UserError] = UserError, replace: bool = False) -> bool:
+    """Whether a file with just these bytes is there already.
+
+    Args:
+        path (str | Path): The file that is to be written.
+        data (bytes): What it will have.
+        remedy (str): What to do about another one.
+        error (type[UserError]): What is raised about it.
+        replace (bool): Another file may be replaced; a folder may not. Default: False.
+
+    Raises:
+        UserError: Something else is there.
+    """
+    path = Path(path)
+    if path.is_file() and path.read_bytes() == data:
+        return True
+    if path.exists() and (path.is_dir() or not replace):
+        raise error(f'{path}: is there already and has other content; {remedy}')
+    return False
+
+
 def as_json(content) -> str:
     """Plain values as indented JSON; null where a number is infinite or NaN, which JSON has not."""
     return f'{json.dumps(_finite(content), indent=2, allow_nan=False)}\n'

@@ -1,4 +1,4 @@
-"""Image files: which there are in a folder, reading, and writing PNGs."""
+"""Image files: which there are in a folder, reading, and writing PNGs. Images are RGB; OpenCV's BGR stays in here."""
 import io
 import os
 import threading
@@ -70,7 +70,7 @@ def opened_image(path):
 
 
 def decode_image(data: bytes, path) -> np.ndarray:
-    """The image in a file's bytes: uint8, BGR, (h, w, 3).
+    """The image in a file's bytes: uint8, RGB, (h, w, 3).
 
     Raises:
         UserError: There is none; it names `path`.
@@ -83,7 +83,7 @@ def decode_image(data: bytes, path) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
         raise UserError(f'{path}: not an image, or an unreadable one; repair or remove it')
-    return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _require_bounded(image, path) -> None:
@@ -93,7 +93,7 @@ def _require_bounded(image, path) -> None:
 
 
 def read_image(path) -> np.ndarray:
-    """An image file: uint8, BGR, (h, w, 3).
+    """An image file: uint8, RGB, (h, w, 3).
 
     Raises:
         UserError: It is missing or unreadable.
@@ -103,24 +103,37 @@ def read_image(path) -> np.ndarray:
     return decode_image(Path(path).read_bytes(), path)
 
 
-def list_images(folder) -> list:
+def list_images(folder, recursive: bool = False) -> list:
     """Names of the image files directly in `folder` (MMEditing's extensions), sorted.
+
+    Args:
+        folder (str | Path): The folder.
+        recursive (bool): Those in its sub-folders too, as `sub/name.png`; hidden folders are left out. Default: False.
 
     Raises:
         UserError: An image has an extension that MMEditing's datasets would pass over.
     """
-    names = sorted(entry.name for entry in os.scandir(folder)
-                   if not entry.name.startswith('.') and entry.is_file())
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith('.')]
+    names = sorted(entry.name for entry in entries if entry.is_file())
     for name in names:
         suffix = Path(name).suffix
         if suffix.lower() in (*UNREAD, *IMG_EXTENSIONS) and suffix not in IMG_EXTENSIONS:
             raise UserError(f'{Path(folder) / name}: MMEditing does not read {suffix} files; convert it to .png')
-    return [name for name in names if name.endswith(IMG_EXTENSIONS)]
+    names = [name for name in names if name.endswith(IMG_EXTENSIONS)]
+    for entry in entries if recursive else ():
+        if entry.is_dir():
+            names += [f'{entry.name}/{name}' for name in list_images(entry.path, True)]
+    return sorted(names)
+
+
+def encode_image(image: np.ndarray, suffix: str) -> bytes:
+    """A uint8 RGB image (h, w, 3) as the bytes of a file, of the format that a suffix ('.png', '.tif') stands for."""
+    return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """A uint8 BGR image (h, w, 3) as the bytes of an RGB PNG file."""
-    return cv2.imencode('.png', image)[1].tobytes()
+    """A uint8 RGB image (h, w, 3) as the bytes of an RGB PNG file."""
+    return encode_image(image, '.png')
 
 
 def save_png(image: np.ndarray, path=None) -> bytes:

@@ -5,13 +5,15 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from facesr.utils.device import cuda_available
+
 
 def random_state() -> dict:
     """The states of Python's, NumPy's and torch's generators (CUDA's too), as tensors and plain values."""
     numpy_state = np.random.get_state(legacy=False)
     numpy_state['state']['key'] = torch.from_numpy(numpy_state['state']['key'].astype(np.int64))
     state = dict(python=random.getstate(), numpy=numpy_state, torch=torch.get_rng_state())
-    if torch.cuda.is_available():
+    if cuda_available():
         state['cuda'] = torch.cuda.get_rng_state()
     return state
 
@@ -24,7 +26,7 @@ def restore_random_state(state: dict) -> None:
     numpy_state['state']['key'] = numpy_state['state']['key'].cpu().numpy().astype(np.uint32)
     np.random.set_state(numpy_state)
     torch.set_rng_state(state['torch'].cpu())
-    if 'cuda' in state and torch.cuda.is_available():
+    if 'cuda' in state and cuda_available():
         torch.cuda.set_rng_state(state['cuda'].cpu())
 
 

@@ -17,7 +17,7 @@ from facesr.analysis.comparison.contestants import (
     with_unique_labels,
 )
 from facesr.config import Config
-from facesr.evaluation.evaluator import measure, read_batches
+from facesr.evaluation.evaluator import measure, read_batches, require_size
 from facesr.evaluation.metrics import build_metrics
 from facesr.evaluation.test import load_split
 from facesr.submission.archive import hq_names
@@ -140,10 +140,7 @@ def measure_all(contestants: list, loader) -> list:
             if i == 0:
                 contestant.prepare(batch)
             hq = contestant.restore(batch)
-            if hq.shape != batch.gt.shape:
-                (height, width), (gt_height, gt_width) = hq.shape[-2:], batch.gt.shape[-2:]
-                raise UserError(f'{contestant.source}: makes {width}x{height} of {batch.lq_paths[0]}, whose GT is '
-                                f'{gt_width}x{gt_height}')
+            require_size(hq, batch, contestant.source, 'leave it out, or give the config that it goes with')
             images += measure(metrics, batch, hq)
     return results
 

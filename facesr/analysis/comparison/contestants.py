@@ -67,7 +67,7 @@ class Interpolation(Contestant):
     def restore(self, batch: Batch) -> torch.Tensor:
         """See `Contestant`."""
         size, method = tuple(batch.gt.shape[:-3:-1]), INTERPOLATIONS[self.label]
-        return _as_tensor([cv2.resize(lq, size, interpolation=method)[..., ::-1] for lq in as_arrays(batch.lq)])
+        return _as_tensor([cv2.resize(lq, size, interpolation=method) for lq in as_arrays(batch.lq)])
 
 
 class HandedIn(Contestant):

@@ -23,7 +23,7 @@ def plot_comparison(rows, title: str, out, crop=None) -> None:
     Pictures are shown pixel by pixel, enlarged by whole numbers; only GT above 1024 pixels are made smaller.
 
     Args:
-        rows (list[Row]): From `facesr.analysis.examples`.
+        rows (list[Example]): From `facesr.analysis.examples`.
         title (str): One line.
         out (str | Path): The PNG.
         crop (tuple[int, int, int] | None): Left, top and side of the part, in pixels of GT. Default: None, for the
@@ -63,14 +63,14 @@ def find_detail(gt: np.ndarray) -> tuple:
     """The square with the most detail (mean gradient of its grey values) in the middle of an image.
 
     Args:
-        gt (ndarray): (h, w, 3), uint8.
+        gt (ndarray): (h, w, 3), uint8, RGB.
 
     Returns:
         tuple[int, int, int]: Left, top and side in pixels; the side is a quarter of the image's shorter one.
     """
     height, width = gt.shape[:2]
     side = max(1, min(height, width) // PART)
-    grey = cv2.cvtColor(gt, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    grey = cv2.cvtColor(gt, cv2.COLOR_RGB2GRAY).astype(np.float32)
     detail = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     sums = cv2.integral(detail, sdepth=cv2.CV_64F)
     sums = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]  # by left and top
@@ -87,8 +87,8 @@ class _Page:
         self.figure, self.canvas = figure, canvas
 
     def picture(self, picture: np.ndarray, left: int, top: int) -> None:
-        """Put BGR pixels."""
-        self.canvas[top:top + picture.shape[0], left:left + picture.shape[1]] = picture[..., ::-1]
+        """Put RGB pixels."""
+        self.canvas[top:top + picture.shape[0], left:left + picture.shape[1]] = picture
 
     def text(self, text: str, left: float, top: float, size: float, **style) -> None:
         """Write a line below `top`."""

@@ -69,6 +69,6 @@ class SRTensorboardLoggerHook(TensorboardLoggerHook):
         for hook in runner.hooks:
             for image in hook.examples if isinstance(hook, SREvalHook) else []:
                 lq = cv2.resize(image.lq, image.hq.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-                row = np.concatenate([lq, image.hq, image.gt], axis=1)[..., ::-1]  # BGR to RGB
+                row = np.concatenate([lq, image.hq, image.gt], axis=1)
                 self.writer.add_image(f'val/LQ | HQ | GT {image.lq_path.rpartition("/")[2]}', row, runner.done,
                                       dataformats='HWC')

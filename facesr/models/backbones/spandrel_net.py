@@ -1,5 +1,4 @@
 """The architectures of spandrel, a library of restoration networks, as generators."""
-import difflib
 import importlib
 import inspect
 from functools import cache
@@ -8,6 +7,8 @@ import torch
 from mmedit.models.registry import BACKBONES
 from torch import nn
 from torch.nn import functional as F
+
+from facesr.utils.errors import similar
 
 
 @BACKBONES.register_module()
@@ -105,7 +106,7 @@ def _subclass(architecture: str) -> type:
     known = architectures()
     if architecture not in known:
         folded = {name.lower(): name for name in sorted(known)}
-        close = difflib.get_close_matches(str(architecture).lower(), folded, 3)
+        close = similar(str(architecture).lower(), folded, most=3)
         hint = f'did you mean {" or ".join(folded[name] for name in close)}?' if close else ''
         raise ValueError(f'spandrel has no architecture {architecture!r}; '
                          f'{hint or "it has " + ", ".join(folded.values())}')

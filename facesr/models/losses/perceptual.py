@@ -67,7 +67,7 @@ class VGGPerceptualLoss(nn.Module):
             raise UserError(f"the perceptual loss needs {self.vgg_type}'s weights: download {url} to {path}, or give a "
                             f'file with --cfg-options model.perceptual_loss.pretrained=FILE; {without}')
         found = read_checkpoint(path)['state_dict']
-        layers = self._layers.to_empty(device='cpu')
+        layers = self.layers.to_empty(device='cpu')
         for name, ours in layers.state_dict().items():
             if name.endswith('num_batches_tracked'):  # older files lack it, and nothing uses it
                 continue
@@ -78,7 +78,14 @@ class VGGPerceptualLoss(nn.Module):
                 raise UserError(f"{path}: not {self.vgg_type}'s weights (features.{name} {wrong}); download {url} and "
                                 f'give it with --cfg-options model.perceptual_loss.pretrained=FILE; {without}')
             ours.copy_(theirs)
-        self._keep(layers.to(device, memory_format=memory_format))
+        self._place(layers.to(device, memory_format=memory_format), device)
+
+    def load_nothing(self, device: torch.device, memory_format=torch.preserve_format) -> None:
+        """As `load`, without a file: weights that are no numbers in particular, for computing what they take."""
+        self._place(self.layers.to_empty(device=device).to(memory_format=memory_format), device)
+
+    def _place(self, layers, device: torch.device) -> None:
+        self._keep(layers)
         self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
 
     def forward(self, x, gt):
@@ -98,7 +105,7 @@ class VGGPerceptualLoss(nn.Module):
         if self.use_input_norm:
             images = (images - self._mean) / self._std
         found = {}
-        for number, layer in self._layers.named_children():
+        for number, layer in self.layers.named_children():
             images = layer(images)
             if number in self.layer_weights:
                 found[number] = images.float().clone()  # the next activation works in place
@@ -106,4 +113,4 @@ class VGGPerceptualLoss(nn.Module):
 
     def _keep(self, layers) -> None:
         # Not as a submodule: the weights are in no checkpoint.
-        object.__setattr__(self, '_layers', layers)
+        object.__setattr__(self, 'layers', layers)

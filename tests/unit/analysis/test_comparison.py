@@ -294,7 +294,7 @@ def test_hq_images_of_another_size(work_dir, made_before, root, tmp_path):
 
 def test_tool(run_tool, work_dir, made_before, tmp_path):
     out, table = tmp_path / 'c.json', tmp_path / 'c.md'
-    done = run_tool('compare.py', f'new={work_dir}', made_before / 'HQ', '--images', 2, '--out', out,
+    done = run_tool('compare.py', f'new={work_dir}', made_before / 'HQ', '--num', 2, '--out', out,
                     '--out', table)
     assert done.returncode == 0, done.stderr
     assert [entry['label'] for entry in json.loads(out.read_text())['entries']] == ['new', 'HQ', 'bicubic', 'bilinear']

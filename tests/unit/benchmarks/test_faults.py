@@ -1,4 +1,4 @@
-"""The fault table: what needs no training of it is tried here; the rest has its tests in unit/engine/test_going_on.py."""
+"""The fault table: what of it needs no training is tried here; unit/engine/test_going_on.py has tests of the rest."""
 import faults
 
 

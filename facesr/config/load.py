@@ -1,7 +1,7 @@
 """Loading a config and the few keys that this project adds to MMEditing's."""
-import difflib
 import importlib
 import json
+import os
 import re
 import sys
 import traceback
@@ -9,24 +9,25 @@ import warnings
 from pathlib import Path
 from pprint import pformat
 
-import facesr.compat.bridged  # noqa: F401
-
 from mmcv import Config, ConfigDict
 
-from facesr.utils.errors import UserError
+from facesr.config.degradation import recognise
+from facesr.config.keys import CLOSE, HELPERS, KEYS, check_keys, children, refuse_unknown
+from facesr.config.mmediting import fill_defaults, translate
+from facesr.config.names import names_read, newer_names
+from facesr.utils.errors import UserError, similar
 from facesr.utils.literals import read_literals
 
 REGISTER = 'facesr.register'  # by name, as `custom_imports` has it: it imports what imports this module
 CACHE_FOLDER = '.cache'  # beside the folder of the images
 LOADER, DEVICE = 'loader', 'device'  # where images are degraded
+HAND_ON = ('ImageToTensor', 'Collect')  # transforms that take images as they are
 PLAN = 'plan'  # where a sample's meta has what the device is to do
-# Top-level names that config files build `data` from; changing them afterwards would change nothing.
-ASSEMBLED = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pipeline')
 # What is put into the training pipeline from top-level keys.
 FILLED_IN = re.compile(r'data\.train\.(?:dataset\.)?pipeline\.\d+\.(degradation|on|gt_patch_size|cache)\b')
 MOST_NAMES = 12  # in a message
 RECORDED = '.config.json'
-CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
+FAST = 'fast'
 
 
 def load_config(path, options=None, data_root=None, recorded: bool = False) -> Config:
@@ -40,11 +41,14 @@ def load_config(path, options=None, data_root=None, recorded: bool = False) -> C
             beside it where there is one, else as Python that has plain values alone. Default: False.
 
     Returns:
-        Config: With `degradation`, `degrade_on`, `cache_images` and `gt_patch_size` put into the training pipeline,
-        `data_root` into every path, `work_dir` set and `facesr.register` among `custom_imports`.
+        Config: In this project's form, whatever MMEditing 0.x calls its keys (`facesr.config.keys`): with the base
+        runtime's defaults under the file's keys, `degradation`, `degrade_on`, `cache_images` and `gt_patch_size`
+        put into the training pipeline, `data_root` into every path, `work_dir` set and `facesr.register` among
+        `custom_imports`. `notices` tells what was done.
 
     Raises:
-        UserError: The file is missing or wrong, or an option names a key that is not there.
+        UserError: The file is missing or wrong, an option names a key that is not there, nobody reads a key, or a
+            value is of another kind than its key takes.
     """
     path = Path(path)
     if path.suffix == '.onnx':
@@ -58,16 +62,27 @@ def load_config(path, options=None, data_root=None, recorded: bool = False) -> C
     elif not path.is_file():
         raise UserError(f'{path}: no such config{_similar_configs(path)}')
     else:
+        newer = newer_names(path)
+        if newer:
+            raise UserError(f'{path}: has "{newer[0]}", as configs of MMEditing 1.x and MMagic; give one in the form '
+                            'of 0.x: model, data, optimizers, lr_config, total_iters (docs/mmediting.md)')
         cfg = _run(path)
-    _merge_options(cfg, options or {}, path)
+    helpers = _drop_helpers(cfg, path)
+    filled = fill_defaults(cfg)
+    _merge_options(cfg, options or {}, path, helpers)
+    check_keys(cfg)
     _import_custom_modules(cfg)
+    told = translate(cfg)
     if data_root:
         _rebase_data(cfg, data_root)
     _apply_patch_size(cfg)
+    _replace_degradation(cfg, told)
     _apply_degradation(cfg)
     _apply_cache(cfg)
     if not cfg.get('work_dir'):
         cfg.work_dir = str(Path('work_dirs') / path.stem)
+    object.__setattr__(cfg, '_told', told)  # a Config's own attributes are its keys
+    object.__setattr__(cfg, '_filled', frozenset(filled - (options or {}).keys()))
     return cfg
 
 
@@ -103,6 +118,16 @@ def recorded_as(name: str) -> str:
     return f'{name}{RECORDED}'
 
 
+def notices(cfg: Config) -> list:
+    """What `load_config` did to a config that a reader of the log should know, in words."""
+    return cfg.__dict__.get('_told', [])
+
+
+def filled_in(cfg: Config) -> frozenset:
+    """The top-level keys that neither the file nor an option gave: they have the base runtime's values."""
+    return cfg.__dict__.get('_filled', frozenset())
+
+
 def config_text(cfg: Config) -> str:
     """The whole config as Python, to be read again. mmcv's `dump` fails on strings with an apostrophe."""
     return '\n'.join(f'{key} = {pformat(value, width=110, sort_dicts=False)}'
@@ -135,16 +160,35 @@ def _import_custom_modules(cfg: Config) -> None:
             warnings.warn(f'custom_imports: {reason}', stacklevel=2)
 
 
-def _merge_options(cfg: Config, options: dict, path: Path) -> None:
+def _drop_helpers(cfg: Config, path: Path) -> set:
+    """Take out the names that the file only needs to write its other values.
+
+    Returns:
+        set: Their names.
+
+    Raises:
+        UserError: Neither this project nor the file itself reads one.
+    """
+    known = children('')
+    unknown = [key for key in cfg if key not in known]
+    read = names_read(path) if unknown else set()
+    for key in unknown:
+        if key not in read:
+            refuse_unknown('', key, known)
+        cfg.pop(key)
+    return {*unknown, *HELPERS}
+
+
+def _merge_options(cfg: Config, options: dict, path: Path, helpers: set) -> None:
     for key in options:
-        _require_known(cfg, key, path)
+        _require_known(cfg, key, path, helpers)
     try:
         cfg.merge_from_dict(options)
     except (TypeError, KeyError, IndexError) as error:
         raise UserError(f'--cfg-options: does not fit {path} ({error})') from error
 
 
-def _require_known(cfg: Config, key: str, path: Path) -> None:
+def _require_known(cfg: Config, key: str, path: Path, helpers: set) -> None:
     """Refuse a mistyped key: the first part, and every part that others follow, must be in the config.
 
     The last part of a longer key may be new, as `optimizers.generator.weight_decay` is, unless it
@@ -153,34 +197,36 @@ def _require_known(cfg: Config, key: str, path: Path) -> None:
     node, parts = cfg._cfg_dict, key.split('.')
     if parts[0] == 'data_root':
         raise UserError('--cfg-options data_root: use --data-root DIR, which changes the paths made from it')
-    if parts[0] in ASSEMBLED:
+    if parts[0] in helpers:
         raise UserError(f'--cfg-options {key}: "{parts[0]}" only helps to write cfg.data in {path}; override the place '
                         'itself (data.val.pipeline.0.flag ...), or write a config of your own')
     filled = FILLED_IN.match(key)
-    if filled:
-        name = dict(on='degrade_on', cache='cache_images').get(filled[1], filled[1])
+    name = filled and dict(on='degrade_on', cache='cache_images').get(filled[1], filled[1])
+    if name in cfg:
         raise UserError(f'--cfg-options {key}: is filled in from the key "{name}" of the config; override that')
+    if key in KEYS:
+        return
     for depth, part in enumerate(parts):
         if isinstance(node, (list, tuple)):
             known = [str(i) for i in range(len(node))]
         elif isinstance(node, dict):
-            known = list(node)
+            known = list(node) if depth else [*node, *children('')]
         else:
             known = []
         if part not in known:
-            close = difflib.get_close_matches(part, known, 1, CLOSE)
+            close = similar(part, known, cutoff=CLOSE)
             if 0 < depth == len(parts) - 1 and isinstance(node, dict) and not close:
                 return
             hint = f'; did you mean "{".".join([*parts[:depth], close[0]])}"?' if close else ''
             raise UserError(f'--cfg-options {key}: {path} has no key "{".".join(parts[:depth + 1])}"{hint}')
-        node = node[int(part)] if isinstance(node, (list, tuple)) else node[part]
+        node = node[int(part)] if isinstance(node, (list, tuple)) else node.get(part, {})
 
 
 def _rebase_data(cfg: Config, data_root: str) -> None:
-    """Let every path in `cfg.data` that starts with `cfg.data_root` start with `data_root`."""
-    old = cfg.get('data_root', '').rstrip('/')
-    if not old:
-        raise UserError('--data-root: this config has no data_root to replace')
+    """Let every path in `cfg.data` that starts with `cfg.data_root`, or else with what the folders have in common,
+    start with `data_root`.
+    """
+    old = cfg.get('data_root', '').rstrip('/') or _common_root(cfg)
 
     def rebase(node):
         if isinstance(node, str) and (node == old or node.startswith(f'{old}/')):
@@ -195,6 +241,28 @@ def _rebase_data(cfg: Config, data_root: str) -> None:
     cfg.data_root = data_root
 
 
+def _common_root(cfg: Config) -> str:
+    """The folder that all image folders of a config are in."""
+    folders = []
+
+    def collect(node):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            if isinstance(value, (dict, list, tuple)):
+                collect(value)
+            elif key in ('lq_folder', 'gt_folder'):
+                folders.append(str(value))
+
+    collect(cfg.data)
+    try:
+        root = os.path.commonpath(folders)
+    except ValueError:  # none, or relative ones and others
+        root = ''
+    if root in ('', '/') or len(set(folders)) < 2 or root in folders:
+        raise UserError('--data-root: this config has no data_root, and its folders have none in common; use '
+                        '--cfg-options data.train.gt_folder=... and the like')
+    return root
+
+
 def _apply_patch_size(cfg: Config) -> None:
     """Put the top-level `gt_patch_size` into the training pipeline's Degrade (or MMEditing's PairedRandomCrop)."""
     size, scale = cfg.get('gt_patch_size'), cfg.get('scale', 1)
@@ -202,9 +270,22 @@ def _apply_patch_size(cfg: Config) -> None:
         return
     if not isinstance(size, int) or size <= 0 or size % scale:
         raise UserError(f'gt_patch_size is {size!r}: give a positive multiple of the scale {scale}')
-    for transform in training_pipeline(cfg):
-        if transform['type'] in ('Degrade', 'PairedRandomCrop'):
-            transform['gt_patch_size'] = size
+    for pipeline in training_pipelines(cfg):
+        for transform in pipeline:
+            if transform['type'] in ('Degrade', 'PairedRandomCrop'):
+                transform['gt_patch_size'] = size
+
+
+def _replace_degradation(cfg: Config, told: list) -> None:
+    """Let `Degrade` do what MMEditing's transforms do in the training pipelines, where that is the same."""
+    for dataset in train_dataset_cfgs(cfg) if cfg.degrade == FAST else ():
+        pipeline, why = recognise(dataset.get('pipeline', []))
+        if why:
+            told.append(f"data.train.pipeline: MMEditing's own transforms make the LQ images, for {why}")
+        elif pipeline is not dataset.get('pipeline'):
+            told.append('data.train.pipeline: Degrade makes the LQ images, drawn from the same distribution as by '
+                        "MMEditing's transforms, in less time (degrade=stock keeps those)")
+            dataset.pipeline = pipeline
 
 
 def _apply_degradation(cfg: Config) -> None:
@@ -212,9 +293,12 @@ def _apply_degradation(cfg: Config) -> None:
 
     On the device there is no LQ image in the pipeline, and the plan for it goes with the GT image.
     """
-    place, pipeline = cfg.get('degrade_on', LOADER), training_pipeline(cfg)
-    if place not in (LOADER, DEVICE):
-        raise UserError(f'config key "degrade_on" is {place!r}: give "loader" or "device"')
+    place = cfg.get('degrade_on', LOADER)
+    for pipeline in training_pipelines(cfg):
+        _apply_degradation_to(pipeline, cfg, place)
+
+
+def _apply_degradation_to(pipeline: list, cfg: Config, place: str) -> None:
     degrade = next((transform for transform in pipeline if transform['type'] == 'Degrade'), None)
     if degrade is None:
         if place == DEVICE:
@@ -222,27 +306,34 @@ def _apply_degradation(cfg: Config) -> None:
                             'the device')
         return
     degrade.update(degradation=cfg.get('degradation', degrade.get('degradation')), on=place)
-    rest = pipeline[pipeline.index(degrade) + 1:]
-    lost = not any('lq' in transform.get('keys', ()) for transform in rest)  # the config of a run on the device
-    for transform in rest:
-        keys = [key for key in transform.get('keys', ()) if key != 'lq']
-        if transform['type'] in ('ImageToTensor', 'Collect'):
-            if place == DEVICE or lost:
-                transform['keys'] = keys if place == DEVICE else ['lq', *keys]
-        elif place == DEVICE and len(keys) < len(transform.get('keys', ())):
-            raise UserError(f'config key "degrade_on": {transform["type"]} works on "lq", which is made on the device '
-                            'later; use "loader"')
+    after = pipeline[pipeline.index(degrade) + 1:]
+    # A config that a run on the device wrote names "lq" nowhere any more: on the loader it has to come back.
+    lost = not any('lq' in transform.get('keys', ()) for transform in after)
+    for transform in after:
+        if place == DEVICE:
+            _take_lq_from(transform)
+        elif lost and transform['type'] in HAND_ON:
+            transform['keys'] = ['lq', *transform['keys']]
         if transform['type'] == 'Collect':
             others = [key for key in transform['meta_keys'] if key != PLAN]
             transform['meta_keys'] = [*others, PLAN] if place == DEVICE else others
 
 
+def _take_lq_from(transform: ConfigDict) -> None:
+    """Let a transform hand on what there is without "lq"; one that works on it is refused."""
+    keys = transform.get('keys', ())
+    if 'lq' not in keys:
+        return
+    if transform['type'] not in HAND_ON:
+        raise UserError(f'config key "degrade_on": {transform["type"]} works on "lq", which is made on the device '
+                        'later; use "loader"')
+    transform['keys'] = [key for key in keys if key != 'lq']
+
+
 def _apply_cache(cfg: Config) -> None:
     """Let the training pipeline load GT images from a cache, if the top-level `cache_images` says so."""
     cache = cfg.get('cache_images', False)
-    if not isinstance(cache, bool) and not (isinstance(cache, str) and '/' in cache):
-        raise UserError(f'config key "cache_images" is {cache!r}: give True, False or a folder, as ./cache')
-    loading = [transform for transform in training_pipeline(cfg)
+    loading = [transform for pipeline in training_pipelines(cfg) for transform in pipeline
                if transform['type'] in ('LoadImageFromFile', 'LoadCachedImage') and transform.get('key', 'gt') == 'gt']
     if cache and not loading:
         raise UserError('config key "cache_images": there is no LoadImageFromFile of "gt" in the training pipeline')
@@ -254,15 +345,32 @@ def _apply_cache(cfg: Config) -> None:
             load['cache'] = str(beside) if cache is True else cache
 
 
-def training_pipeline(cfg: Config) -> list:
-    """The training set's transforms; none where a config is for testing alone."""
-    return train_dataset_cfg(cfg).get('pipeline', []) if 'train' in cfg.get('data', {}) else []
+def training_pipelines(cfg: Config) -> list:
+    """The transforms of each training set; none where a config is for testing alone."""
+    return [dataset.get('pipeline', []) for dataset in train_dataset_cfgs(cfg)]
+
+
+def train_dataset_cfgs(cfg: Config) -> list:
+    """The configs of the datasets that training reads, inside whatever repeats or joins them."""
+    return _leaves((cfg.get('data') or {}).get('train') or [])
+
+
+def _leaves(dataset) -> list:
+    if isinstance(dataset, (list, tuple)):
+        return [leaf for part in dataset for leaf in _leaves(part)]
+    return _leaves(dataset.dataset) if dataset['type'] == 'RepeatDataset' else [dataset]
 
 
 def train_dataset_cfg(cfg: Config) -> ConfigDict:
-    """The training dataset's config, inside a `RepeatDataset` if there is one."""
-    dataset = cfg.data.train
-    return dataset.dataset if dataset['type'] == 'RepeatDataset' else dataset
+    """The config of the training dataset, of several the first.
+
+    Raises:
+        UserError: There is none.
+    """
+    found = train_dataset_cfgs(cfg)
+    if not found:
+        raise UserError('config key "data.train": is not there; give a training dataset')
+    return found[0]
 
 
 def batch_size(cfg: Config, split: str) -> int:
@@ -275,7 +383,7 @@ def _similar_configs(path: Path) -> str:
     if not folder.is_dir():
         return '; run the tools from the repository folder'
     names = sorted(p.name for p in folder.glob('*.py'))
-    close = difflib.get_close_matches(path.name, names, 1)
+    close = similar(path.name, names)
     if close:
         return f'; did you mean {folder / close[0]}?'
     return _names(names, folder)
