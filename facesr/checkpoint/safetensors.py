@@ -41,9 +41,9 @@ def encode_safetensors(model, about: dict) -> bytes:
 
 
 def digest(weights: dict, about: dict) -> str:
-    """SHA-256 over weights and what a file says about them, in hexadecimal."""
-    found = hashlib.sha256(json.dumps({key: value for key, value in about.items() if key != DIGEST}, sort_keys=True)
-                           .encode())
+    """SHA-256 over weights and what a file says about them (but the generator's config, which nothing here reads)."""
+    said = {key: value for key, value in about.items() if key not in (DIGEST, 'generator')}
+    found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for name in sorted(weights):
         value = weights[name].detach().contiguous()
         found.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())

@@ -116,7 +116,7 @@ def test_a_flipped_bit_in_safetensors_is_noticed(tmp_path):
         except UserError:
             noticed += 1
             continue
-        assert now['meta'] == before['meta'] and all(
+        assert now['meta'] in ({}, before['meta']) and all(  # the name of the metadata may be what is flipped
             value.equal(before['state_dict'][name]) for name, value in now['state_dict'].items())
     assert noticed > 250
     data = bytearray(whole)
@@ -168,7 +168,7 @@ def test_no_tool_lets_a_name_speak_to_the_terminal(tool, run_tool, evil_root):
     done = run_tool(tool[0], *(argument.format(gt=evil_root) for argument in tool[1:]))
     said = done.stdout + done.stderr
     assert '\x1b' not in said and '\nerror: all is lost' not in said and 'Traceback' not in said
-    assert tool[0] == 'make_lq.py' or '\\x1b[2J\\n' in said or 'no such' in said
+    assert tool[0] in ('make_lq.py', 'plot_curves.py') or '\\x1b[2J\\n' in said
 
 
 def test_no_checkpoint_speaks_to_the_terminal(run_tool, tmp_path):
@@ -219,7 +219,7 @@ def test_a_large_flat_picture_costs_little(tmp_path):
     assert _see(path).info.width == 6000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 6 * 6000 * 4000
+    assert peak < 8 * 6000 * 4000
 
 
 # Files that are left behind
@@ -239,7 +239,7 @@ def test_hints_that_lead_on(tmp_path, run_dir, refused):
     runs = run_dir.parent
     with pytest.raises(UserError, match='is a folder of work dirs; name those to compare'):
         parse_entry(str(runs))
-    with pytest.raises(UserError, match='c.txt: give the name of a .json or .md file'):
+    with pytest.raises(UserError, match='c.txt: give the name of a .json file, or of a .md'):
         check_output('c.txt')
     with pytest.raises(UserError, match='is a config; give the work dir of a run, as work_dirs/srresnet_ffhq$'):
         find_sources('configs/srresnet_ffhq.py')
