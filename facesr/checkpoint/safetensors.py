@@ -65,11 +65,13 @@ def read_safetensors(path) -> tuple:
     try:
         with library.safe_open(str(path), framework='pt') as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
-            about = json.loads((file.metadata() or {}).get(KEY, '{}'))
+            said = file.metadata() or {}
+            about = json.loads(said.get(KEY, '{}'))
     except (library.SafetensorError, ValueError, RecursionError) as error:
         raise DamagedCheckpoint(f'{path}: not a safetensors file, or a damaged one') from error
     if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
         raise CheckpointError(f'{path}: its metadata "{KEY}" is not what tools/export.py writes')
-    if DIGEST in about and about[DIGEST] != digest(weights, about):
+    renamed = KEY not in said and any(f'"{DIGEST}"' in text for text in said.values())  # by a flipped bit
+    if renamed or DIGEST in about and about[DIGEST] != digest(weights, about):
         raise DamagedCheckpoint(f'{path}: is damaged: its weights are not those that were written (SHA-256)')
     return weights, about
