@@ -55,7 +55,8 @@ def checkpoints(models, tmp_path):
         meta = dict(iter=7, epoch=0, exp_name='x', env_info='here', hook_msgs=dict(best_ckpt='/home/me/best.pth'))
         optimizer = dict(generator=torch.optim.Adam(model.generator.parameters()))
         paths[name].parent.mkdir()
-        save_checkpoint(paths[name], model, optimizer, meta, ranks=[1], samples=7)
+        save_checkpoint(paths[name], model, optimizer, meta, samples=7,
+                        ranks=[dict(random={}, log_window=dict(values={}, counts={}))])
     return paths
 
 
