@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from mmedit.models.restorers import BasicRestorer
+from torch import nn
 
 import facesr
 from facesr.checkpoint.io import read_checkpoint
@@ -76,7 +76,7 @@ def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=Fal
     return Exported(path, difference, runtime)
 
 
-def _encoded(model: BasicRestorer, kind: str, about: dict, name: str) -> bytes:
+def _encoded(model: nn.Module, kind: str, about: dict, name: str) -> bytes:
     """The file's bytes, or an error that says what the format lacks."""
     try:
         return FORMATS[kind].encode(model, about)
