@@ -17,7 +17,7 @@ def accept_index(get_stream):
             device = torch.device('cuda', device) if device >= 0 else torch.device('cpu')
         return get_stream(device)
 
-    wrapper.accepts_index = True
+    wrapper.accepts_index = True  # type: ignore[attr-defined]
     return wrapper
 
 

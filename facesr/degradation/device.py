@@ -91,9 +91,9 @@ def _blur_together(images: torch.Tensor, blurs) -> torch.Tensor:
     kernels = [torch.from_numpy(trimmed(full_kernel(blur))).float() for blur in blurs]
     rows, columns = (max(kernel.shape[axis] for kernel in kernels) // 2 for axis in (0, 1))
     kernels = torch.stack([_centered(kernel, rows, columns) for kernel in kernels])
-    (y, x) = (_reflected(side, margin, images.device)
-              for side, margin in zip(images.shape[-2:], (rows, columns), strict=True))
-    return Correlation(kernels.unsqueeze(1), *images.shape[-2:], images.device)(images[..., y[:, None], x])
+    height, width = images.shape[-2:]
+    y, x = _reflected(height, rows, images.device), _reflected(width, columns, images.device)
+    return Correlation(kernels.unsqueeze(1), height, width, images.device)(images[..., y[:, None], x])
 
 
 def _centered(kernel: torch.Tensor, rows: int, columns: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from mmcv.runner import RUNNERS, IterBasedRunner
 from facesr.checkpoint.io import read_checkpoint, save_checkpoint
 from facesr.checkpoint.naming import point_latest_to
 from facesr.checkpoint.weights import load_weights
-from facesr.config import batch_size
+from facesr.config import Config, batch_size
 from facesr.datasets.batch_stream import to_device
 from facesr.engine.log_buffer import LazyLogBuffer
 from facesr.engine.preflight import advice
@@ -44,12 +44,15 @@ class SRIterBasedRunner(IterBasedRunner):
         stream (BatchStream): Set before `run`.
     """
 
-    def __init__(self, *args, cfg, log_window: int, **kwargs):
+    _iter: int  # mmcv's
+    _inner_iter: int
+
+    def __init__(self, *args, cfg: Config, log_window: int, **kwargs):
         super().__init__(*args, **kwargs)
         self.cfg, self.stream = cfg, None
         self.log_buffer = LazyLogBuffer(log_window)
         self.device = next(self.model.parameters()).device
-        self.saved_iter = None  # of the newest checkpoint that this process wrote or resumed from
+        self.saved_iter: int | None = None  # of the newest checkpoint that this process wrote or resumed from
         self.position = 0
         self.counts = Counter()  # what went wrong before a resume, and updates skipped
         self._stepped = False

@@ -130,7 +130,7 @@ def _pooling_by_a_factor():
         kernel = [int(have) // int(want) for have, want in zip(images.shape[-2:], size, strict=True)]
         return functional.max_pool2d(images, kernel)
 
-    functional.adaptive_max_pool2d = pool
+    functional.adaptive_max_pool2d = pool  # type: ignore[assignment]
     try:
         yield
     finally:

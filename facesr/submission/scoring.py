@@ -155,8 +155,8 @@ def _read_all(predictions: Predictions, names: list, read) -> list:
     problems, results = Problems(), []
     problems.update(predictions.problems)
     problems.update(check_names(predictions.names, names))
-    there = set(predictions.names)
-    there = [name for name in names if name in there]
+    found_names = set(predictions.names)
+    there = [name for name in names if name in found_names]
 
     def attempt(name: str):
         try:

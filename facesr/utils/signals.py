@@ -23,7 +23,8 @@ class StopSignals:
     """
 
     def __init__(self, echo: float = 0):
-        self.echo, self.requested, self._first, self._before = echo, None, 0.0, {}
+        self.requested: str | None = None
+        self.echo, self._first, self._before = echo, 0.0, {}
 
     def __enter__(self):
         self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}

@@ -10,6 +10,7 @@ import scipy.stats
 from facesr.analysis.comparison.contestants import (
     ENSEMBLE,
     INTERPOLATIONS,
+    Contestant,
     HandedIn,
     Interpolation,
     Model,
@@ -114,8 +115,10 @@ def compare(entries: list, config: Config = None, default_config=None, options=N
     loader = load_split(cfg, 'val')
     lq_paths = [info['lq_path'] for info in loader.dataset.data_infos]
     names = dict(zip(lq_paths, hq_names(lq_paths), strict=True))
-    contestants = [Model(entry.label, models[entry.label], ENSEMBLE in entry.options) if entry.is_model else
-                   HandedIn(entry.label, entry.path, names) for entry in entries]
+    contestants: list[Contestant] = [
+        Model(entry.label, models[entry.label], ENSEMBLE in entry.options) if entry.is_model else
+        HandedIn(entry.label, entry.path, names) for entry in entries
+    ]
     contestants += map(Interpolation, INTERPOLATIONS)
     results = measure_all(contestants, loader)
     rows = [_row(contestant, images, results[0], seed)

@@ -50,7 +50,10 @@ class Contestant:
     """
 
     def __init__(self, label: str, source: str = ''):
-        self.label, self.source, self.parameters, self.macs, self.seconds = label, source, None, None, []
+        self.label, self.source = label, source
+        self.parameters: int | None = None
+        self.macs: int | None = None
+        self.seconds: list[float] = []
 
     def prepare(self, batch: Batch) -> None:
         """Look at the first batch before it is timed."""

@@ -140,7 +140,7 @@ def _panels(runs, label: str) -> tuple:
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.get_major_formatter().set_useOffset(False)
-    grid[0].set_ylabel(label)
+    grid[0].set_ylabel(label)  # type: ignore[attr-defined]
     return figure, list(zip(grid, ranges.values(), strict=True))
 
 
@@ -170,7 +170,7 @@ def _cut_off(axes, curves, low, high) -> list:
 
 def _between(x: np.ndarray, cuts) -> list:
     """Slices of `x` between the cuts; a point at a cut belongs to what lies before it."""
-    edges = [0, *np.searchsorted(x, cuts, 'right'), len(x)]
+    edges = [0, *np.searchsorted(x, np.asarray(cuts), 'right').tolist(), len(x)]
     return [slice(first, last) for first, last in zip(edges, edges[1:], strict=False)]
 
 

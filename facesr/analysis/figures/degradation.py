@@ -31,7 +31,8 @@ def plot_degradation(gt: np.ndarray, groups: list, out, amplify: int = 50) -> No
     """
     rows = [-(-len(samples) // 2) for _, samples in groups]
     figure = Figure(figsize=(16, 2.6 + 2.1 * sum(rows) + 0.4 * len(rows)), layout='constrained')
-    top, *bands = figure.subfigures(1 + len(rows), 1, height_ratios=[2.6, *(0.4 + 2.1 * count for count in rows)])
+    heights = [2.6, *(0.4 + 2.1 * count for count in rows)]
+    top, *bands = figure.subfigures(len(heights), 1, height_ratios=heights)  # type: ignore[misc]
     axes = top.subplots()
     _show(axes, gt, f'GT {gt.shape[1]}×{gt.shape[0]}')
     for band, (name, samples) in zip(bands, groups, strict=True):

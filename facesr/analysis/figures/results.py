@@ -51,7 +51,8 @@ def plot_comparison(rows, title: str, out, crop=None) -> None:
             at = left + (cell - picture.shape[1]) // 2
             page.picture(picture, at, top + HEADER)
             zoom = picture.shape[1] / row.image.gt.shape[1]
-            page.frame(*(value * zoom for value in part), at, top + HEADER)
+            x, y, side = (value * zoom for value in part)
+            page.frame(x, y, side, at, top + HEADER)
             page.text(caption, left + cell / 2, below + 6, FONT, ha='center')
             page.picture(enlarged, left + (cell - enlarged.shape[1]) // 2, below + CAPTION)
         top += height

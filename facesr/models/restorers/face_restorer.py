@@ -1,6 +1,7 @@
 """MMEditing's BasicRestorer for this project's ways of training and testing."""
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import torch
 from mmedit.models.registry import MODELS
@@ -33,9 +34,13 @@ class FaceRestorer(BasicRestorer):
     as `BasicRestorer` does. With `add_ema` it also holds `generator_ema`, named as MMEditing's
     `ExponentialMovingAverageHook` names it.
     """
+    test_cfg: Any
+    pixel_loss: Any
+    _update: Any
 
-    def prepare_training(self, device, dtype=None, channels_last=False, compile=False, accumulation_steps=1,
-                         grad_clip=None):
+    def prepare_training(self, device: torch.device, dtype: torch.dtype | None = None, channels_last: bool = False,
+                         compile: bool | dict = False, accumulation_steps: int = 1,
+                         grad_clip: float | None = None) -> None:
         """Move to a device and set how `train_step` computes.
 
         Args:
@@ -70,13 +75,13 @@ class FaceRestorer(BasicRestorer):
             mean.copy_(value)
 
     @property
-    def update(self) -> OptimizerStep:
-        """The `Update` that `train_step` uses."""
+    def update(self) -> Any:
+        """The `OptimizerStep` (of a GAN the `AdversarialSteps`) that `train_step` uses."""
         if '_update' not in self.__dict__:
             self.prepare_training(next(self.parameters()).device)
         return self._update
 
-    def train_step(self, data_batch, optimizer):
+    def train_step(self, data_batch: dict, optimizer: dict) -> dict:
         """One update of the generator; losses stay on the device.
 
         Args:
@@ -105,7 +110,7 @@ class FaceRestorer(BasicRestorer):
         layout = torch.channels_last if self._channels_last else torch.preserve_format
         return dict(lq=lq.to(memory_format=layout), gt=gt.to(memory_format=layout))
 
-    def forward_train(self, lq, gt):
+    def forward_train(self, lq: torch.Tensor, gt: torch.Tensor) -> dict:
         """One training forward; nothing leaves the device (`BasicRestorer` copies lq, gt and output).
 
         Args:

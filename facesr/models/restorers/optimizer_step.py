@@ -127,8 +127,8 @@ class AdversarialSteps:
     """The updates of a generator and of its discriminator, saved and resumed as one.
 
     Attributes:
-        generator (Update): With the generator's scaler and count of skipped losses.
-        discriminator (Update): With its own.
+        generator (OptimizerStep): With the generator's scaler and count of skipped losses.
+        discriminator (OptimizerStep): With its own.
         steps (int): Training steps so far, whichever of the two they updated.
         halfway (bool): True while one network has made a step that the other has not.
     """
