@@ -26,7 +26,7 @@ MOST_NAMES = 12  # in a message
 CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
 
 
-def load_config(path, options=None, data_root=None) -> Config:
+def load_config(path: str | Path, options: dict | None = None, data_root: str | None = None) -> Config:
     """Read a config file, with overrides, and register what configs name (`facesr.register`, `custom_imports`).
 
     Args:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from facesr.checkpoint.safetensors import read_safetensors
 from facesr.checkpoint.weights import GENERATOR
@@ -26,7 +27,8 @@ NOT_A_CHECKPOINT = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, 
                     AssertionError, struct.error)
 
 
-def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
+def save_checkpoint(path: str | Path, model: nn.Module, optimizer: dict | None = None, meta: dict | None = None,
+                    **more) -> None:
     """Write an mmcv-style checkpoint atomically.
 
     Args:
@@ -57,7 +59,7 @@ def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
     write_atomic(path, buffer.getbuffer())
 
 
-def read_checkpoint(path, map_location='cpu') -> dict:
+def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') -> dict:
     """Read a checkpoint; only tensors and plain values are accepted (`weights_only`).
 
     Args:

@@ -1,6 +1,7 @@
 """safetensors files: a generator's weights under its own names, and what the file says about itself."""
 import importlib
 import json
+from pathlib import Path
 from types import ModuleType
 
 from facesr.utils.errors import CheckpointError, UserError
@@ -27,7 +28,7 @@ def encode_safetensors(model, about: dict) -> bytes:
     return require_library('safetensors.torch').save(weights, {KEY: json.dumps(about)})
 
 
-def read_safetensors(path) -> tuple:
+def read_safetensors(path: str | Path) -> tuple:
     """The weights in a file and what it says about itself; nothing in it is executed.
 
     Returns:

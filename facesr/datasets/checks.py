@@ -284,7 +284,7 @@ def _decoded_infos(folder: Path, cfg: Config) -> dict:
         return dict(zip(names, infos, strict=True))
 
 
-def require_folder(folder, cfg: Config) -> Path:
+def require_folder(folder: str | Path, cfg: Config) -> Path:
     """The folder as a Path.
 
     Raises:
@@ -296,7 +296,7 @@ def require_folder(folder, cfg: Config) -> Path:
     return folder
 
 
-def require_images(folder, cfg: Config) -> list:
+def require_images(folder: str | Path, cfg: Config) -> list:
     """Names of the images in a folder.
 
     Raises:
@@ -313,7 +313,7 @@ def require_images(folder, cfg: Config) -> list:
     return names
 
 
-def unfit_sizes(infos, cfg: Config) -> set:
+def unfit_sizes(infos: list, cfg: Config) -> set:
     """The (height, width) among training images that the degradation does not bring to LQ size."""
     recipe, scale = training_recipe(cfg), train_dataset_cfg(cfg).scale
     return {size for size in {(info.height, info.width) for info in infos} if recipe and not recipe.fits(*size, scale)}

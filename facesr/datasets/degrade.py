@@ -24,7 +24,7 @@ class Degrade:
         on (str): 'loader' or 'device'. Default: 'loader'.
     """
 
-    def __init__(self, degradation, gt_patch_size=None, on=LOADER):
+    def __init__(self, degradation: list, gt_patch_size: int | None = None, on: str = LOADER):
         if on not in (LOADER, DEVICE):
             raise ValueError(f'on={on!r}: give "{LOADER}" or "{DEVICE}"')
         self.recipe = Recipe(degradation)
@@ -69,7 +69,7 @@ class Degrade:
         return f'{type(self).__name__}(gt_patch_size={self.gt_patch_size}, on={self.on!r})'
 
 
-def training_recipe(cfg: Config):
+def training_recipe(cfg: Config) -> Recipe | None:
     """The `Recipe` of the training pipeline's degradation, or None if it has no `Degrade`."""
     degradation = [transform.degradation for transform in training_pipeline(cfg) if transform['type'] == 'Degrade']
     return Recipe(degradation[0]) if degradation else None

@@ -1,5 +1,5 @@
 """The degradation of a batch on the training device, by the same plans as on the host."""
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -33,7 +33,7 @@ class BatchDegradation(nn.Module):
         self.noise = noise
 
     @torch.no_grad()
-    def forward(self, gt: torch.Tensor, plans) -> tuple:
+    def forward(self, gt: torch.Tensor, plans: Sequence) -> tuple:
         """LQ and GT patches.
 
         Args:

@@ -1,6 +1,7 @@
 """Training a config: what `tools/train.py` does."""
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mmcv.utils import collect_env
 from mmedit.apis import set_random_seed
 from mmedit.core import build_optimizers
 from mmedit.utils import get_root_logger
+from torch import nn
 
 import facesr
 from facesr.checkpoint.io import read_checkpoint
@@ -39,7 +41,7 @@ from facesr.utils.precision import amp_dtype
 EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 60, 70, 80, 90
 
 
-def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
+def train(cfg: Config, name: str, resume: str | None = None, validate: bool = True) -> None:
     """Train, validate and keep checkpoints in `cfg.work_dir`.
 
     Args:
@@ -168,7 +170,8 @@ def _check(cfg: Config, validate: bool) -> None:
         check_pairs('val', cfg, least_side(cfg.get('test_cfg')))
 
 
-def build_runner(model, cfg: Config, logger: logging.Logger, validate: bool = True, work_dir=None) -> SRIterBasedRunner:
+def build_runner(model: nn.Module, cfg: Config, logger: logging.Logger, validate: bool = True,
+                 work_dir: str | None = None) -> SRIterBasedRunner:
     """A runner with the config's optimizers and hooks.
 
     Args:
@@ -193,7 +196,7 @@ def build_runner(model, cfg: Config, logger: logging.Logger, validate: bool = Tr
     return runner
 
 
-def build_stream(cfg: Config, position: int = 0, report=print) -> BatchStream:
+def build_stream(cfg: Config, position: int = 0, report: Callable = print) -> BatchStream:
     """The config's training batches from a position in the order of samples on."""
     skip = cfg.get('on_data_error', 'stop') == 'skip'
     return BatchStream(partial(build_train_loader, cfg.data, cfg.seed, skip_unreadable=skip), position, skip, report)

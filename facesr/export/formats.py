@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import NamedTuple
 
 import facesr.compat.bridged  # noqa: F401
@@ -41,7 +42,7 @@ class Format(NamedTuple):
             require_library(library)
 
 
-def encode_onnx(model, about: dict) -> bytes:
+def encode_onnx(model: nn.Module, about: dict) -> bytes:
     """ONNX with weights inside, free batch and sizes, `about` as `metadata_props`; checked by `onnx.checker`.
 
     By the exporter that traces: every torch since 2.1 has it, it needs no further package, and it writes RRDBNet in
@@ -63,7 +64,7 @@ def encode_onnx(model, about: dict) -> bytes:
     return graph.SerializeToString()
 
 
-def load_onnx(path, model=None) -> tuple[Callable | None, str]:
+def load_onnx(path: str | Path, model: nn.Module | None = None) -> tuple[Callable | None, str]:
     """What runs an ONNX file in ONNX Runtime on the CPU, if that is installed."""
     try:
         runtime = importlib.import_module('onnxruntime')
@@ -75,7 +76,7 @@ def load_onnx(path, model=None) -> tuple[Callable | None, str]:
     return (lambda lq: torch.from_numpy(session.run([OUT], {IN: lq.numpy()})[0])), f'ONNX Runtime {runtime.__version__}'
 
 
-def encode_published(model, about: dict) -> bytes:
+def encode_published(model: nn.Module, about: dict) -> bytes:
     """A checkpoint with weights alone, as MMEditing's `publish_model.py` makes it: no optimizer, no random states.
 
     It has one network, so no moving average or discriminator beside it, and nothing of the machine: no paths, no
@@ -89,7 +90,7 @@ def encode_published(model, about: dict) -> bytes:
     return buffer.getvalue()
 
 
-def load_checkpoint(path, model: nn.Module) -> tuple[Callable, str]:
+def load_checkpoint(path: str | Path, model: nn.Module) -> tuple[Callable, str]:
     """What a published checkpoint, or a file of weights, computes in a model like the one that it was made from."""
     copy = deepcopy(model)
     load_weights(copy, read_checkpoint(path), path)

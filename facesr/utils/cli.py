@@ -1,5 +1,6 @@
 """Command-line arguments that several tools share."""
 import argparse
+from typing import NoReturn
 
 from facesr.utils.choices import AMP_MODES
 from facesr.utils.errors import EXIT_USER_ERROR
@@ -8,7 +9,7 @@ from facesr.utils.errors import EXIT_USER_ERROR
 class ArgumentParser(argparse.ArgumentParser):
     """argparse's parser, with a mistake as one line like any other error."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         """End with status 2 and the message."""
         self.exit(EXIT_USER_ERROR, f'error: {message}; see {self.prog} --help\n')
 

@@ -3,7 +3,7 @@ import difflib
 import functools
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 EXIT_USER_ERROR = 2
@@ -43,7 +43,7 @@ def did_you_mean(name: object, known: Iterable[str], otherwise: str = '') -> str
 
 
 @contextmanager
-def mistakes_in(key: str):
+def mistakes_in(key: str) -> Iterator[None]:
     """What building an object from `cfg.<key>` raises (unknown type, wrong arguments) becomes a `UserError`."""
     try:
         yield
@@ -51,7 +51,7 @@ def mistakes_in(key: str):
         raise UserError(f'config key "{key}": {" ".join(str(error).split())}') from error
 
 
-def report_user_errors(main):
+def report_user_errors(main: Callable) -> Callable:
     """Decorate a tool's `main` so that a `UserError` (or a file-system error) ends it with one line.
 
     The line goes to stderr, the exit status is the error's (2; 130 after Ctrl-C). Anything else is a bug

@@ -7,8 +7,10 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from facesr.utils.errors import UserError
 
@@ -18,7 +20,7 @@ SPARE = 2**20  # bytes to leave on a disk, for the logs
 
 
 @contextmanager
-def atomic_path(path):
+def atomic_path(path: str | Path) -> Iterator[str]:
     """Yields a temporary path beside `path` that replaces it on success and is removed on failure.
 
     The data are flushed to the disk before the rename, so a kill at any moment leaves either the
@@ -51,7 +53,7 @@ def atomic_path(path):
         raise
 
 
-def output_file(path, suffix: str) -> Path:
+def output_file(path: str | Path, suffix: str) -> Path:
     """The path of a file that a tool is about to write, if it has the suffix that belongs to it.
 
     The suffix keeps a slip of the keyboard from replacing a checkpoint or a config.
@@ -65,7 +67,7 @@ def output_file(path, suffix: str) -> Path:
     return path
 
 
-def require_space(path, size: int) -> None:
+def require_space(path: str | Path, size: int) -> None:
     """Look for room for `size` bytes beside `path` before anything is written.
 
     Raises:
@@ -77,7 +79,7 @@ def require_space(path, size: int) -> None:
         raise OSError(errno.ENOSPC, message, str(path))
 
 
-def remove_leftovers(folder, pattern: str = '*') -> None:
+def remove_leftovers(folder: str | Path, pattern: str = '*') -> None:
     """Remove what a kill in the middle of `atomic_path` left in a folder, of files like `pattern`."""
     for path in Path(folder).glob(f'.{pattern}.*.tmp'):
         path.unlink(missing_ok=True)
@@ -93,14 +95,15 @@ def _flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_atomic(path, data) -> None:
+def write_atomic(path: str | Path, data: str | bytes | memoryview) -> None:
     """Write str (as UTF-8) or bytes-like data to `path` at once, making its folder if need be."""
     data = data.encode() if isinstance(data, str) else data
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(data)
 
 
-def is_there(path, data: bytes, remedy: str, error: type[UserError] = UserError, replace: bool = False) -> bool:
+def is_there(path: str | Path, data: bytes, remedy: str, error: type[UserError] = UserError,
+             replace: bool = False) -> bool:
     """Whether a file with just these bytes is there already.
 
     Args:
@@ -121,7 +124,7 @@ def is_there(path, data: bytes, remedy: str, error: type[UserError] = UserError,
     return False
 
 
-def as_json(content) -> str:
+def as_json(content: Any) -> str:
     """Plain values as indented JSON; null where a number is infinite or NaN, which JSON has not."""
     return f'{json.dumps(_finite(content), indent=2, allow_nan=False)}\n'
 
@@ -134,7 +137,7 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def file_sha256(path) -> str:
+def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:

@@ -1,5 +1,6 @@
 """Image files: which there are in a folder, reading, and writing PNGs. Images are RGB; OpenCV's BGR stays in here."""
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +21,7 @@ DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 @contextmanager
-def opened_image(path):
+def opened_image(path: str | Path) -> Iterator[Image.Image]:
     """Yields Pillow's image of a file; its pixels are read when they are asked for.
 
     Raises:
@@ -37,7 +38,7 @@ def opened_image(path):
         raise UserError(f'{path}: unreadable image ({error}); remove or replace it') from None
 
 
-def decode_image(data: bytes, path) -> np.ndarray:
+def decode_image(data: bytes, path: str | Path) -> np.ndarray:
     """The image in a file's bytes: uint8, RGB, (h, w, 3).
 
     Raises:
@@ -49,7 +50,7 @@ def decode_image(data: bytes, path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def read_image(path) -> np.ndarray:
+def read_image(path: str | Path) -> np.ndarray:
     """An image file: uint8, RGB, (h, w, 3).
 
     Raises:
@@ -60,7 +61,7 @@ def read_image(path) -> np.ndarray:
     return decode_image(Path(path).read_bytes(), path)
 
 
-def list_images(folder) -> list:
+def list_images(folder: str | Path) -> list:
     """Names of the image files directly in `folder` (MMEditing's extensions), sorted.
 
     Raises:
@@ -85,7 +86,7 @@ def encode_png(image: np.ndarray) -> bytes:
     return encode_image(image, '.png')
 
 
-def save_png(image: np.ndarray, path=None) -> bytes:
+def save_png(image: np.ndarray, path: str | Path | None = None) -> bytes:
     """As `encode_png`, and written to `path` if there is one.
 
     Raises:

@@ -13,7 +13,7 @@ class OutOfMemory(OneRankError):
     """The device's memory did not suffice; the message says which keys to change, and to what."""
 
 
-def peak_memory(device: torch.device):
+def peak_memory(device: torch.device) -> float | None:
     """Peak memory in MiB: on CUDA what the allocator took from the card (what `limit_memory` limits; CUDA itself takes
     some 500 MiB besides), else the process's resident memory; None where unknown.
     """
@@ -27,7 +27,7 @@ def peak_memory(device: torch.device):
     return peak / MIB if sys.platform == 'darwin' else peak / 1024
 
 
-def limit_memory(limit_gb, device: torch.device) -> None:
+def limit_memory(limit_gb: float | None, device: torch.device) -> None:
     """Let the CUDA allocator take at most `limit_gb` GiB, as if the card were that small; no effect on a CPU.
 
     Raises:

@@ -169,7 +169,8 @@ def parse_entry(text: str) -> Entry:
                  options, is_model)
 
 
-def find_model(entry: Entry, default_config=None, options=None, data_root=None) -> Sources:
+def find_model(entry: Entry, default_config: str | Path | None = None, options: dict | None = None,
+               data_root: str | None = None) -> Sources:
     """The checkpoint and config of an entry that is a model.
 
     The config is the entry's own, else the one beside the checkpoint, else `default_config`. Of a work dir the best

@@ -1,4 +1,5 @@
 """Pictures of a degradation."""
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ class Compared(NamedTuple):
         return np.abs(self.ours - self.reference) * 255
 
 
-def plot_degradation(gt: np.ndarray, groups: list, out, amplify: int = 50) -> None:
+def plot_degradation(gt: np.ndarray, groups: list, out: str | Path, amplify: int = 50) -> None:
     """A GT image, and for each recipe LQ samples of it: ours, MMEditing's, their difference, and what was drawn.
 
     Args:

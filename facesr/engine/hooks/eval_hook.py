@@ -2,8 +2,9 @@
 from pathlib import Path
 
 import cv2
-from mmcv.runner import HOOKS, EvalHook
+from mmcv.runner import HOOKS, EvalHook, IterBasedRunner
 from mmcv.runner.hooks.logger import LoggerHook
+from torch.utils.data import DataLoader
 
 from facesr.checkpoint.naming import numbered_checkpoints
 from facesr.datasets.batch_stream import is_worker_death
@@ -39,7 +40,8 @@ class SREvalHook(EvalHook):
         examples (list[Restored]): A few images of the last validation, always the same ones.
     """
 
-    def __init__(self, dataloader, interval, save_best='PSNR', rule=None, start=None):
+    def __init__(self, dataloader: DataLoader, interval: int, save_best: str = 'PSNR', rule: str | None = None,
+                 start: int | None = None):
         if rule is None and save_best:
             rule = METRICS[save_best.removesuffix(EMA_SUFFIX)].rule
         super().__init__(
@@ -47,7 +49,7 @@ class SREvalHook(EvalHook):
             test_fn=evaluate_loader)
         self.examples = []
 
-    def before_run(self, runner):
+    def before_run(self, runner: IterBasedRunner) -> None:
         """As mmcv's, but a resumed run does not hold on to a best checkpoint that is no longer there, and it makes up
         for a validation that was cut short.
         """
@@ -61,7 +63,7 @@ class SREvalHook(EvalHook):
         if messages.get(VALIDATION_DUE):
             self._do_evaluate(runner)
 
-    def after_train_iter(self, runner):
+    def after_train_iter(self, runner: IterBasedRunner) -> None:
         """Validate if it is time."""
         if self._should_evaluate(runner):
             self._do_evaluate(runner)

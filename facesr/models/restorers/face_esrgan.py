@@ -35,8 +35,9 @@ class FaceESRGAN(FaceRestorer):
     Source: Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks", ECCVW 2018.
     """
 
-    def __init__(self, generator, discriminator, gan_loss, pixel_loss=None, perceptual_loss=None, train_cfg=None,
-                 test_cfg=None, pretrained=None):
+    def __init__(self, generator: dict, discriminator: dict, gan_loss: dict, pixel_loss: dict | None = None,
+                 perceptual_loss: dict | None = None, train_cfg: dict | None = None, test_cfg: dict | None = None,
+                 pretrained: str | None = None):
         # `BasicRestorer` has to have a pixel loss.
         super().__init__(generator, pixel_loss or dict(type='L1Loss'), train_cfg, test_cfg, pretrained)
         self.pixel_loss = self.pixel_loss if pixel_loss else None

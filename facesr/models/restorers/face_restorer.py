@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from mmedit.models.registry import MODELS
 from mmedit.models.restorers import BasicRestorer
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -17,7 +18,7 @@ from facesr.utils.errors import mistakes_in
 from facesr.utils.pixels import to_float
 
 
-def exchanging_gradients(net, device: torch.device, **kwargs):
+def exchanging_gradients(net: nn.Module, device: torch.device, **kwargs) -> nn.Module:
     """A network as each of several processes trains it: in `DistributedDataParallel` (`kwargs`); alone, as it is."""
     if dist.world_size() == 1:
         return net
@@ -126,7 +127,7 @@ class FaceRestorer(BasicRestorer):
             num_samples=len(gt),
             results=dict(lq=lq, gt=gt, output=output.detach()))
 
-    def forward_test(self, lq, gt=None, **kwargs):
+    def forward_test(self, lq: torch.Tensor, gt: torch.Tensor | None = None, **kwargs) -> dict:
         """As `BasicRestorer.forward_test`, but takes 8-bit images too, and without GT the metrics are left out."""
         lq, gt = (None if images is None else to_float(images) for images in (lq, gt))
         if gt is not None:
