@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from facesr.checkpoint.io import read_checkpoint
-from facesr.checkpoint.safetensors import encode_safetensors, require_library
+from facesr.checkpoint.safetensors import encode_safetensors, read_safetensors, require_library
 from facesr.checkpoint.weights import GENERATOR, load_weights
 from facesr.utils.choices import OPSET
 from facesr.utils.versions import version
@@ -90,13 +90,18 @@ def encode_published(model: nn.Module, about: dict) -> bytes:
     return buffer.getvalue()
 
 
-def load_checkpoint(path: str | Path, model: nn.Module) -> tuple[Callable, str]:
-    """What a published checkpoint, or a file of weights, computes in a model like the one that it was made from."""
+def load_published(path: str | Path, model: nn.Module) -> tuple[Callable, str]:
+    """What a published checkpoint computes in a model like the one that it was made from."""
     copy = deepcopy(model)
     load_weights(copy, read_checkpoint(path), path)
     return copy.generator, f'torch {torch.__version__}'
 
 
+def load_safetensors(path: str | Path, model: nn.Module) -> tuple[Callable, str]:
+    """What the weights in a file compute in a generator like the one that they are from."""
+    generator = deepcopy(model.generator)
+    generator.load_state_dict(read_safetensors(path)[0])
+    return generator, f'torch {torch.__version__}'
 
 
 @contextmanager
@@ -140,5 +145,5 @@ def _pooling_by_a_factor():
 
 FORMATS = dict(
     onnx=Format('.onnx', encode_onnx, load_onnx, ('onnx', )),
-    safetensors=Format('.safetensors', encode_safetensors, load_checkpoint, ('safetensors', )),
-    pth=Format('.pth', encode_published, load_checkpoint))
+    safetensors=Format('.safetensors', encode_safetensors, load_safetensors, ('safetensors', )),
+    pth=Format('.pth', encode_published, load_published))
