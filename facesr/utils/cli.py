@@ -23,7 +23,7 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.former = former or {}
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         """End with status 2 and the message."""
         self.exit(EXIT_USER_ERROR, f'error: {plain(message)}; see {plain(self.prog)} --help\n')
 
