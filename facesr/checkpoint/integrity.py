@@ -7,6 +7,7 @@ import os
 import zipfile
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -93,7 +94,8 @@ def check_ranks(checkpoint: dict, path) -> None:
 
 def _check_size(checkpoint: dict, path) -> None:
     """That tensors are plain ones, of what is in the file."""
-    total, seen, todo = 0, set(), [(checkpoint, 0)]
+    total, seen = 0, set()
+    todo: list[tuple[Any, int]] = [(checkpoint, 0)]
     while todo:
         node, depth = todo.pop()
         if torch.is_tensor(node):

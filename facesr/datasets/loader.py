@@ -6,12 +6,12 @@ import facesr.compat.bridged  # noqa: F401
 
 import cv2
 import torch
+from mmcv import ConfigDict
 from mmcv.parallel import collate
 from mmedit.datasets.builder import build_dataset
 from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader
 
-from facesr.config import ConfigDict
 from facesr.datasets.sampler import EndlessSampler
 from facesr.datasets.seeded_samples import SeededSamples
 from facesr.utils import dist

@@ -2,7 +2,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,7 +58,8 @@ class SRIterBasedRunner(IterBasedRunner):
 
     def __init__(self, *args, cfg: Config, log_window: int, **kwargs):
         super().__init__(*args, **kwargs)
-        self.cfg, self.stream, self.settings = cfg, None, {}
+        self.cfg, self.settings = cfg, {}
+        self.stream: BatchStream | None = None
         self.settle: Callable = lambda: None
         self.log_buffer = LazyLogBuffer(log_window)
         self.device = next(self.model.parameters()).device
@@ -66,7 +67,7 @@ class SRIterBasedRunner(IterBasedRunner):
         self.position = 0
         self.counts = Counter()  # what went wrong before a resume, and updates skipped
         self._stepped = self._computing = False
-        self._save_error = None  # of the last checkpoint, if it could not be written
+        self._save_error: Exception | None = None  # of the last checkpoint, if it could not be written
         self._signals = StopSignals(ECHO if dist.world_size() > 1 else 0)
         self._mark = self._untimed = 0.0
 
@@ -181,15 +182,15 @@ class SRIterBasedRunner(IterBasedRunner):
         if meta.get('seed', self.cfg.seed) != self.cfg.seed:
             self.logger.warning(f'{path} was trained with seed {meta["seed"]}; with {self.cfg.seed} images come in '
                                 'another order from here on')
-        check_ranks(checkpoint, path)
+        check_ranks(stored, path)
         try:
-            self._restore_states(checkpoint)
+            self._restore_states(stored)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
             raise CheckpointError(f'{path}: its state of training cannot be gone on from ({_reason(error)})') from error
 
-    def _restore_states(self, checkpoint: dict) -> None:
+    def _restore_states(self, stored: dict) -> None:
         """All that checkpoints of MMEditing lack."""
-        self.position = checkpoint.get('samples', self.iter * batch_size(self.cfg, 'train') * dist.world_size())
+        self.position = stored.get('samples', self.iter * batch_size(self.cfg, 'train') * dist.world_size())
         update = self._update()
         if update and 'update' in stored:
             update.load_state_dict(stored['update'])

@@ -99,7 +99,11 @@ def _train(cfg: Config, name: str, resume, validate: bool, work_dir: Path, lock:
     if dist.rank() == 0:
         _start_log(cfg, name, runner)
         _tidy_up(work_dir, damaged, logger)
-        runner.settle = lambda: (lock.renew(), record_config(cfg, name, work_dir))
+        def settle():
+            lock.renew()
+            record_config(cfg, name, work_dir)
+
+        runner.settle = settle
     if resume:
         logger.info(f'resumed from {resume} at iteration {runner.iter}')
     tell_changes(runner, settings_of(cfg, stream.loader.dataset.paths, _validation_images(runner)))

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 

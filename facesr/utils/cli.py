@@ -6,6 +6,7 @@ many; `--replace` replaces what a tool would else leave alone.
 import argparse
 import os
 import sys
+from typing import NoReturn
 
 from facesr.utils.choices import AMP_MODES, CPU
 from facesr.utils.errors import EXIT_USER_ERROR

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from facesr.utils.device import cuda_available
 from facesr.utils.errors import UserError

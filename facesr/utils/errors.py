@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 
 from facesr.utils.terminal import lasting_streams, say
@@ -62,7 +62,7 @@ def mistakes_in(key: str):
         raise UserError(f'config key "{key}": {" ".join(str(error).split())}{_likely_argument(error)}') from error
 
 
-def _likely_argument(error: Exception) -> str:
+def _likely_argument(error: BaseException) -> str:
     """What argument of the class that mmcv was building from a config was meant by one that it has not, as a hint."""
     while error.__context__:  # mmcv raises anew at each level
         error = error.__context__

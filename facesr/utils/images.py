@@ -3,6 +3,7 @@ import io
 import os
 import threading
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 

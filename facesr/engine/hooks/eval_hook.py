@@ -5,7 +5,6 @@ from pathlib import Path
 import cv2
 from mmcv.runner import HOOKS, EvalHook, IterBasedRunner
 from mmcv.runner.hooks.logger import LoggerHook
-from torch.utils.data import DataLoader
 
 from facesr.checkpoint.naming import numbered_checkpoints
 from facesr.datasets.batch_stream import is_worker_death

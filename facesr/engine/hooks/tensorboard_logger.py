@@ -1,6 +1,7 @@
 """Curves and pictures in TensorBoard."""
 import contextlib
 import threading
+from collections.abc import Callable
 from functools import partial
 
 import cv2
@@ -26,7 +27,8 @@ class SRTensorboardLoggerHook(TensorboardLoggerHook):
 
     def __init__(self, interval: int = 100, log_dir: str | None = None, by_epoch: bool = False):
         super().__init__(log_dir, interval, by_epoch=by_epoch)
-        self.writer, self._before = None, None
+        self.writer: SummaryWriter | None = None
+        self._before: Callable | None = None
 
     @master_only
     def before_run(self, runner: IterBasedRunner) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from mmedit.models.registry import MODELS
 from mmedit.models.restorers import BasicRestorer
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
