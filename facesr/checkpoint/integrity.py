@@ -81,6 +81,16 @@ def check_shape(checkpoint: dict, path) -> None:
                                   'write')
 
 
+def check_ranks(checkpoint: dict, path) -> None:
+    """See that what a checkpoint has of each process is what a run can go on from.
+
+    Raises:
+        CheckpointError: It is not.
+    """
+    if not all(map(_rank, checkpoint.get('ranks', []))):
+        raise CheckpointError(f'{path}: its entry "ranks" is not what training writes')
+
+
 def _check_size(checkpoint: dict, path) -> None:
     """That tensors are plain ones, of what is in the file."""
     total, seen, todo = 0, set(), [(checkpoint, 0)]
@@ -180,4 +190,4 @@ SHAPE = dict(
     optimizer=_optimizer,
     update=_update,
     samples=_natural,
-    ranks=lambda value: isinstance(value, list) and all(map(_rank, value)))
+    ranks=lambda value: isinstance(value, list))

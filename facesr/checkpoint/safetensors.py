@@ -41,9 +41,9 @@ def encode_safetensors(model, about: dict) -> bytes:
 
 
 def digest(weights: dict, about: dict) -> str:
-    """SHA-256 over weights and what a file says about them, in hexadecimal."""
-    found = hashlib.sha256(json.dumps({key: value for key, value in about.items() if key != DIGEST}, sort_keys=True)
-                           .encode())
+    """SHA-256 over weights and what a file says about them (but the generator's config, which nothing here reads)."""
+    said = {key: value for key, value in about.items() if key not in (DIGEST, 'generator')}
+    found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for name in sorted(weights):
         value = weights[name].detach().contiguous()
         found.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
@@ -65,11 +65,13 @@ def read_safetensors(path) -> tuple:
     try:
         with library.safe_open(str(path), framework='pt') as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
-            about = json.loads((file.metadata() or {}).get(KEY, '{}'))
+            said = file.metadata() or {}
+            about = json.loads(said.get(KEY, '{}'))
     except (library.SafetensorError, ValueError, RecursionError) as error:
         raise DamagedCheckpoint(f'{path}: not a safetensors file, or a damaged one') from error
     if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
         raise CheckpointError(f'{path}: its metadata "{KEY}" is not what tools/export.py writes')
-    if DIGEST in about and about[DIGEST] != digest(weights, about):
+    renamed = KEY not in said and any(f'"{DIGEST}"' in text for text in said.values())  # by a flipped bit
+    if renamed or DIGEST in about and about[DIGEST] != digest(weights, about):
         raise DamagedCheckpoint(f'{path}: is damaged: its weights are not those that were written (SHA-256)')
     return weights, about

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from mmcv.runner import RUNNERS, IterBasedRunner
 
+from facesr.checkpoint.integrity import check_ranks
 from facesr.checkpoint.io import read_checkpoint, save_checkpoint
 from facesr.checkpoint.naming import point_latest_to
 from facesr.checkpoint.weights import load_weights
@@ -175,6 +176,7 @@ class SRIterBasedRunner(IterBasedRunner):
         if meta.get('seed', self.cfg.seed) != self.cfg.seed:
             self.logger.warning(f'{path} was trained with seed {meta["seed"]}; with {self.cfg.seed} images come in '
                                 'another order from here on')
+        check_ranks(checkpoint, path)
         try:
             self._restore_states(checkpoint)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:

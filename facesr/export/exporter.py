@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import facesr.compat.bridged  # noqa: F401
+
 import torch
 from mmedit.models.restorers import BasicRestorer
 

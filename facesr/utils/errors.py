@@ -4,6 +4,7 @@ import functools
 import inspect
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -84,6 +85,8 @@ def report_user_errors(main):
     @functools.wraps(main)
     @lasting_streams()
     def wrapper(*args, **kwargs):
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # by `tools/_bootstrap.py`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if os.environ.get('FACESR_TRACEBACK'):
             return main(*args, **kwargs)
         speaks = os.environ.get('LOCAL_RANK', '0') == '0'

@@ -16,7 +16,8 @@ from facesr.engine.preflight import check_schedule
 PAGES = sorted(path for pattern in ('*.md', 'docs/*.md', '[a-z]*/README.md') for path in ROOT.glob(pattern))
 COMMAND = re.compile(r'(?:^|\s)((?:tools|benchmarks)/\w+\.py)(?=\s|$)(.*)', re.DOTALL)
 TRACKED = ('configs/', 'tools/', 'benchmarks/', 'facesr/', 'tests/', 'docs/')
-FOREIGN_OPTIONS = {'--no-build-isolation', '--no-deps', '--nproc_per_node', '--logdir', '--help'}  # of pip and others
+# Of pip and others.
+FOREIGN_OPTIONS = {'--no-build-isolation', '--no-deps', '--index-url', '--nproc_per_node', '--logdir', '--help'}
 
 
 def pages(*names):
@@ -100,8 +101,8 @@ def test_readme_has_each_tool_in_a_line(scripts):
 
 def test_each_page_opens_with_a_command():
     """Pages of docs/ and the model zoo: the first thing below the title is what most people want to type."""
-    for page in [*ROOT.glob('docs/*.md'), ROOT / 'configs/README.md']:
-        assert re.match(r'# .+\n\n    \S', page.read_text()), page.name
+    found = [*ROOT.glob('docs/*.md'), ROOT / 'configs/README.md']
+    assert [page.name for page in found if not re.match(r'# .+\n\n    \S', page.read_text())] == []
 
 
 def test_each_config_is_in_the_zoo():

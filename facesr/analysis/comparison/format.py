@@ -54,7 +54,7 @@ def check_output(path) -> Path:
     """
     path = Path(path)
     if path.suffix.lower() not in ('.md', '.json'):
-        raise UserError(f'{path}: give the name of a .json or .md file to write')
+        raise UserError(f'{path}: give the name of a .json file, or of a .md, to write')
     if path.suffix.lower() == '.json':
         return output_file(path, '.json')
     output_file(path, '.md')

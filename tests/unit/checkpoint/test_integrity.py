@@ -5,6 +5,7 @@ import zipfile
 import pytest
 import torch
 
+from facesr.checkpoint.integrity import check_ranks
 from facesr.checkpoint.io import is_whole, newest_of, read_checkpoint, save_checkpoint
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint
 from facesr.utils.files import HOST
@@ -96,7 +97,6 @@ GROUPS = dict(state={}, param_groups=[dict(params=[0])])
     (dict(state_dict=WEIGHTS, samples=-5), 'samples'),
     (dict(state_dict=WEIGHTS, samples=2.5), 'samples'),
     (dict(state_dict=WEIGHTS, ranks=dict(a=1)), 'ranks'),
-    (dict(state_dict=WEIGHTS, ranks=[dict(log_window=3, random={})]), 'ranks'),
     (dict(state_dict=dict(w=WEIGHT * torch.nan)), r'weights are NaN or infinite \(w\)'),
     (dict(state_dict=dict(w=WEIGHT * torch.inf)), r'weights are NaN or infinite \(w\)'),
     (dict(state_dict=dict(w=WEIGHT.to_sparse())), 'tensors of another kind'),
@@ -114,6 +114,13 @@ def test_what_training_cannot_have_written_is_refused_in_one_line(content, what,
         read_checkpoint(path)
     assert str(caught.value).startswith(f'{path}: ') and '\n' not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize('ranks', [[1], [dict(log_window=3, random={})], [dict(log_window=dict(values=[], counts={}))],
+                                   [dict(log_window=dict(values=dict(a=['x']), counts={}), random={})]])
+def test_what_no_run_can_go_on_from(ranks):
+    with pytest.raises(CheckpointError, match='x.pth: its entry "ranks" is not what training writes'):
+        check_ranks(dict(ranks=ranks), 'x.pth')
 
 
 def test_many_tensors_of_one_storage(tmp_path):

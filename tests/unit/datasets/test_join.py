@@ -22,7 +22,7 @@ def roots(tiny_root, tmp_path):
 
 
 def test_the_joined_root_is_one(roots, run_tool, tmp_path):
-    done = run_tool('join_data.py', *roots, '--out', tmp_path / 'both')
+    done = run_tool('join_data.py', *roots, '--out-dir', tmp_path / 'both')
     assert done.returncode == 0, done.stderr
     assert '2 images in train/GT, 2 images in val/GT, 2 images in val/LQ, 1 images in test/LQ' in done.stdout
     assert [info.name for info in scan_folder(tmp_path / 'both/train/GT')] == ['one.png', 'two.png']

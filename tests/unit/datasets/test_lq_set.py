@@ -133,6 +133,6 @@ def test_another_recipe_or_seed_takes_another_folder(gt, recipe, refused, tmp_pa
         with pytest.raises(UserError, match='another degradation, scale or seed'):
             make_lq_set(gt, tmp_path / 'LQ', other, 4, seed)
     for folder in (gt, gt / 'LQ'):
-        assert 'is the GT folder, or in it' in refused('make_lq.py', gt, folder)
-    assert 'no such folder' in refused('make_lq.py', tmp_path / 'none', tmp_path / 'LQ2')
-    assert 'not a whole number' in refused('make_lq.py', gt, tmp_path / 'LQ2', '--seed', '-1')
+        assert 'is the GT folder, or in it' in refused('make_lq.py', CONFIG, gt, '--out-dir', folder)
+    assert 'no such folder' in refused('make_lq.py', CONFIG, tmp_path / 'none', '--out-dir', tmp_path / 'LQ2')
+    assert 'not a whole number' in refused('make_lq.py', CONFIG, gt, '--out-dir', tmp_path / 'LQ2', '--seed', '-1')

@@ -184,5 +184,5 @@ def test_peak_memory_is_plausible():
 def test_log_settings_that_mean_nothing_are_refused(tiny_config):
     with pytest.raises(TypeError):
         SRTextLoggerHook(nonsense=1)
-    with pytest.raises(UserError, match='"ema": the decay is 2'):
+    with pytest.raises(UserError, match='"ema" is 2: give a decay in'):
         train(tiny_config(ema=2), 'run')

@@ -1,4 +1,5 @@
 """One convention for the arguments of all tools, and former names that still work."""
+import argparse
 import contextlib
 import io
 
@@ -14,6 +15,7 @@ FORMER = [
     ('check_data', ['C.py', '--show', '3'], ['C.py', '--num', '3']),
     ('compare', ['a', '--images', '0'], ['a', '--num', '0']),
     ('compare', ['a', '--images=4'], ['a', '--num=4']),
+    ('join_data', ['a', 'b', '--out', 'd'], ['a', 'b', '--out-dir', 'd']),
     ('make_annotation', ['GT', 'a.txt', '--force'], ['GT', 'a.txt', '--replace']),
     ('make_lq', ['GT', 'LQ'], ['configs/srresnet_ffhq.py', 'GT', '--out-dir', 'LQ']),
     ('make_lq', ['GT', 'LQ', '--config', 'C.py', '--seed', '3'], ['C.py', 'GT', '--out-dir', 'LQ', '--seed', '3']),
@@ -40,9 +42,9 @@ def parsed(scripts):
 
 @pytest.fixture
 def options(scripts):
-    """Actions of all tools by tool and option."""
+    """Actions of all tools by tool and option; without those that are only there for MMEditing's users."""
     return {(name, option): action for name, script in scripts.items() if name.startswith('tools/')
-            for option, action in script.parser._option_string_actions.items()}
+            for option, action in script.parser._option_string_actions.items() if action.help != argparse.SUPPRESS}
 
 
 @pytest.mark.parametrize('tool,before,now', FORMER, ids=lambda value: value if isinstance(value, str) else '')
@@ -69,7 +71,7 @@ def test_former_names_are_not_in_the_help(scripts):
 @pytest.mark.parametrize('option', SHARED)
 def test_an_option_is_the_same_in_all_tools(option, options):
     found = {name: (action.nargs, action.metavar, action.dest, tuple(action.choices or ()))
-             for (name, of), action in options.items() if of == option}
+             for (name, of), action in options.items() if of == option and action.help != argparse.SUPPRESS}
     assert found and len(set(found.values())) == 1, found
 
 
