@@ -1,6 +1,5 @@
 """One convention for the arguments of all tools, and former names that still work."""
 import argparse
-import argparse
 import contextlib
 import io
 
