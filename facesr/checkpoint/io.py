@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from facesr.checkpoint.integrity import check_archive, check_shape
 from facesr.checkpoint.naming import LATEST, numbered_checkpoints
@@ -28,7 +29,8 @@ NOT_A_CHECKPOINT = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, 
                     AssertionError, struct.error, RecursionError, MemoryError, zipfile.BadZipFile)
 
 
-def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
+def save_checkpoint(path: str | Path, model: nn.Module, optimizer: dict | None = None, meta: dict | None = None,
+                    **more) -> None:
     """Write an mmcv-style checkpoint atomically.
 
     Args:

@@ -1,4 +1,8 @@
 """Putting a checkpoint's weights into a model: all of them, or an error and none."""
+from pathlib import Path
+
+from torch import nn
+
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import CheckpointError
 
@@ -7,7 +11,7 @@ GENERATOR, EMA = 'generator.', 'generator_ema.'  # what the names of weights sta
 TRAINING_ONLY = ('discriminator.', 'perceptual_loss.')
 
 
-def load_weights(model, checkpoint: dict, path, ema: bool = False) -> None:
+def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool = False) -> None:
     """Put a checkpoint's weights into a model: all of them, or an error and none.
 
     A moving average in the checkpoint is passed over by a model that has none; a model's own starts
@@ -45,7 +49,7 @@ def load_weights(model, checkpoint: dict, path, ema: bool = False) -> None:
     model.load_state_dict(theirs)
 
 
-def generator_weights(checkpoint: dict, path, ema: bool = False) -> dict:
+def generator_weights(checkpoint: dict, path: str | Path, ema: bool = False) -> dict:
     """A checkpoint's generator alone, or its moving average, under the generator's own names.
 
     Args:

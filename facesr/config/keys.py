@@ -16,6 +16,9 @@ LARGEST = 2**32  # NumPy's seeds end there
 SHOWN = 60  # characters of a value in a message
 CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
 SPLITS = ('train', 'val', 'test')
+# Names that configs write their values with, and that stay in what mmcv or a run has dumped.
+HELPERS = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pipeline', 'train_dataset_type',
+           'val_dataset_type', 'test_dataset_type', 'dataset_type', 'img_norm_cfg')
 
 
 class Kind(NamedTuple):
@@ -190,11 +193,7 @@ KEYS = {
     'data_hint': Key(TEXT),
     'load_hint': Key(TEXT),
     # What only helps to write the others.
-    'scale': Key(ANYTHING),
-    'resize_modes': Key(ANYTHING),
-    'train_pipeline': Key(ANYTHING),
-    'val_pipeline': Key(ANYTHING),
-    'test_pipeline': Key(ANYTHING),
+    **{name: Key(ANYTHING) for name in HELPERS},
 
     'data.train': Key(either('a dict with a "type", or a list of such dicts', TYPED, TYPED_LIST), HONOURED,
                       'a `RepeatDataset` around everything is left out: the order of training images has no end'),
@@ -244,7 +243,6 @@ KEYS = {
 }
 CLOSED = ('', 'data', *(f'data.{split}_dataloader' for split in SPLITS), 'evaluation', 'checkpoint_config',
           'log_config', 'test_cfg', 'train_cfg')
-HELPERS = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pipeline')
 
 # What MMEditing's constructors take without looking.
 _SWALLOWED = {

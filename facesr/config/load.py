@@ -67,7 +67,7 @@ def load_config(path, options=None, data_root=None, recorded: bool = False) -> C
             raise UserError(f'{path}: has "{newer[0]}", as configs of MMEditing 1.x and MMagic; give one in the form '
                             'of 0.x: model, data, optimizers, lr_config, total_iters (docs/mmediting.md)')
         cfg = _run(path)
-    helpers = _drop_helpers(cfg, path)
+    helpers = _drop_helpers(cfg, path, recorded)
     filled = fill_defaults(cfg)
     _merge_options(cfg, options or {}, path, helpers)
     check_keys(cfg)
@@ -160,8 +160,8 @@ def _import_custom_modules(cfg: Config) -> None:
             warnings.warn(f'custom_imports: {reason}', stacklevel=2)
 
 
-def _drop_helpers(cfg: Config, path: Path) -> set:
-    """Take out the names that the file only needs to write its other values.
+def _drop_helpers(cfg: Config, path: Path, recorded: bool) -> set:
+    """Take out the names that the file only needs to write its other values; what a run recorded may have any.
 
     Returns:
         set: Their names.
@@ -171,9 +171,9 @@ def _drop_helpers(cfg: Config, path: Path) -> set:
     """
     known = children('')
     unknown = [key for key in cfg if key not in known]
-    read = names_read(path) if unknown else set()
+    read = names_read(path) if unknown and not recorded else set()
     for key in unknown:
-        if key not in read:
+        if not recorded and key not in read:
             refuse_unknown('', key, known)
         cfg.pop(key)
     return {*unknown, *HELPERS}

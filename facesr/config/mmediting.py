@@ -11,6 +11,10 @@ from facesr.config.keys import SPLITS
 from facesr.utils.errors import UserError
 
 DEFAULTS = Path(__file__).resolve().parents[2] / 'configs/_base_/runtime/default.py'
+TORCHVISION = 'torchvision://'
+OTHER_TASKS = dict(LIIF='any scale', TTSR='a reference image', DIC='faces with landmarks', EDVR='videos', TDAN='videos',
+                   BasicVSR='videos', RealBasicVSR='videos', GLEAN='generators that were trained before',
+                   RealESRGAN='three kinds of GT')
 STOCK_EMA = 'ExponentialMovingAverageHook'
 NO_DOWNLOADS = ('http://', 'https://', 'ftp://', 's3://', 'torchvision://', 'openmmlab://', 'modelzoo://',
                 'open-mmlab://', 'mmcls://', 'petrel://')
@@ -57,8 +61,8 @@ def translate(cfg: Config) -> list:
     told = []
     for key in ('load_from', 'resume_from'):
         _refuse_url(key, cfg.get(key))
-    if (cfg.get('model') or {}).get('type') == 'BasicRestorer':
-        cfg.model.type = 'FaceRestorer'  # the same images, losses and weights, more ways to train
+    if isinstance(cfg.get('model'), dict):
+        _translate_model(cfg.model, told)
     _translate_runner(cfg)
     _translate_precision(cfg, told)
     _translate_schedule(cfg)
@@ -92,6 +96,37 @@ def _take(cfg, key: str, name: str, value) -> None:
         raise UserError(f'config keys "{key}" and "{name}" say different things ({value!r} and {there!r}); leave out '
                         'one of them')
     cfg[name] = value
+
+
+def _translate_model(model: ConfigDict, told: list) -> None:
+    """Ours for MMEditing's: the same images, losses and weights, more ways to train, and nothing downloaded.
+
+    Raises:
+        UserError: It is a restorer for something else than one image, or asks for a loss that there is not.
+    """
+    if model.type in OTHER_TASKS:
+        raise UserError(f'config key "model.type" is {model.type!r}: is for {OTHER_TASKS[model.type]}; here there are '
+                        'BasicRestorer, SRGAN and ESRGAN, with generators for one image and one scale')
+    if model.type == 'BasicRestorer':
+        model.type = 'FaceRestorer'
+    if model.type == 'ESRGAN' and model.get('discriminator') and model.get('gan_loss'):
+        model.type = 'FaceESRGAN'
+    _refuse_url('model.pretrained', model.get('pretrained'))
+    loss = model.get('perceptual_loss')
+    if not loss or loss['type'] != 'PerceptualLoss':
+        return
+    if loss.get('style_weight', 1.0):
+        raise UserError('config key "model.perceptual_loss.style_weight" is '
+                        f'{loss.get("style_weight", 1.0)!r}: there is no style loss; give 0')
+    if loss.get('pretrained', TORCHVISION) != TORCHVISION + loss.get('vgg_type', 'vgg19'):
+        _refuse_url('model.perceptual_loss.pretrained', loss.get('pretrained'))
+    else:
+        loss.pop('pretrained', None)
+    loss.setdefault('norm_img', True)  # its default there
+    for key in ('style_weight', 'layer_weights_style'):
+        loss.pop(key, None)
+    loss['type'] = 'VGGPerceptualLoss'
+    told.append('model.perceptual_loss: VGGPerceptualLoss, the same with weights that are read from a file')
 
 
 def _translate_runner(cfg: Config) -> None:

@@ -34,7 +34,7 @@ class BatchDegradation(nn.Module):
         self.noise = noise
 
     @torch.no_grad()
-    def forward(self, gt: torch.Tensor, plans) -> tuple:
+    def forward(self, gt: torch.Tensor, plans: Sequence) -> tuple:
         """LQ and GT patches.
 
         Args:

@@ -42,11 +42,11 @@ def check_discriminator(cfg: Config) -> None:
     if not cfg.model.get('discriminator'):
         return
     side, name = patch_size_of(cfg), cfg.model.discriminator.get('type')
-    sizes = [transform.get('gt_patch_size') for transform in train_dataset_cfg(cfg).get('pipeline', ())
-             if transform['type'] in ('Degrade', 'PairedRandomCrop')]
-    if side and set(sizes) - {side}:
-        raise UserError(f'config key "gt_patch_size" is {cfg.get("gt_patch_size", sizes[0])}: the discriminator {name} '
-                        f'takes patches of {side}x{side} alone; use --cfg-options gt_patch_size={side}')
+    sizes = [transform['gt_patch_size'] for transform in train_dataset_cfg(cfg).get('pipeline', ())
+             if transform['type'] in ('Degrade', 'PairedRandomCrop') and transform.get('gt_patch_size')] or [None]
+    if side and sizes[-1] != side:
+        raise UserError(f'config key "gt_patch_size" is {cfg.get("gt_patch_size") or sizes[-1]}: the discriminator '
+                        f'{name} takes patches of {side}x{side} alone; use --cfg-options gt_patch_size={side}')
     missing = [key for key in ('generator', 'discriminator') if not cfg.optimizers.get(key)]
     if missing:
         raise UserError(f'config key "optimizers": has none for the {missing[0]}; give one for generator and '
@@ -88,7 +88,7 @@ def _listed(values: list) -> str:
     return f'[{",".join(map(str, values))}]'
 
 
-def advice(cfg, device: torch.device) -> str:
+def advice(cfg: Config, device: torch.device) -> str:
     """Which keys of a config to change against running out of memory, and to what."""
     batch, steps = batch_size(cfg, 'train'), cfg.get('accumulation_steps', 1)
     patch, tips, ours = cfg.get('gt_patch_size'), [], is_face_restorer(cfg.model.type)

@@ -3,6 +3,7 @@ import logging
 import sys
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import mmedit
@@ -11,6 +12,7 @@ from mmcv.utils import collect_env
 from mmedit.apis import set_random_seed
 from mmedit.core import MMEditVisualizationHook, build_optimizers
 from mmedit.utils import get_root_logger
+from torch import nn
 
 import facesr
 from facesr.checkpoint.io import newest_of, read_checkpoint
@@ -42,13 +44,14 @@ from facesr.utils.precision import amp_dtype
 from facesr.utils.terminal import say
 
 AVERAGING = ('ExponentialMovingAverageHook', 'MomentumEMAHook')  # hooks that move `generator_ema`
+LATE_IMPORTS = dict(PaviLoggerHook='pavi')  # what mmcv's hooks import only when training has begun
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
 # The average comes before all hooks of the user's: one of them may fail, and a checkpoint is written then.
 EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 5, 70, 80, 90
 DAMAGED = '.damaged'  # what a checkpoint's name ends with once it was found to be so
 
 
-def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
+def train(cfg: Config, name: str, resume: str | None = None, validate: bool = True) -> None:
     """Train, validate and keep checkpoints in `cfg.work_dir`.
 
     Args:
@@ -151,7 +154,9 @@ def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
     if hasattr(model, 'prepare_training'):
         model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
                                cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
-    elif dist.world_size() > 1:
+    elif hasattr(getattr(model, 'perceptual_loss', None), 'load'):
+        model.perceptual_loss.load(device)
+    if not hasattr(model, 'prepare_training') and dist.world_size() > 1:
         raise UserError(f'config key "model.type": {cfg.model.type} trains in one process only; use FaceRestorer')
     # What ranks draw from here on differs; the weights they began with do not.
     set_random_seed(cfg.seed + dist.rank(), deterministic)
@@ -259,7 +264,8 @@ def _check(cfg: Config, validate: bool) -> None:
         check_pairs('val', cfg, least_side(cfg.get('test_cfg')))
 
 
-def build_runner(model, cfg: Config, logger: logging.Logger, validate: bool = True, work_dir=None) -> SRIterBasedRunner:
+def build_runner(model: nn.Module, cfg: Config, logger: logging.Logger, validate: bool = True,
+                 work_dir: str | None = None) -> SRIterBasedRunner:
     """A runner with the config's optimizers and hooks.
 
     Args:
@@ -381,6 +387,9 @@ def _register_hooks(runner, cfg: Config, validate: bool) -> None:
             runner.register_hook(GeneratorEMAHook(cfg.ema), priority=EMA_PRIORITY)
     with mistakes_in('log_config'):
         for hook in cfg.log_config.hooks:
+            package = LATE_IMPORTS.get(hook['type'])
+            if package and not find_spec(package):
+                raise ImportError(f'{hook["type"]} needs the package {package}, which is not installed')
             runner.register_hook_from_cfg(dict(dict(interval=cfg.log_config.interval), **hook, priority=LOG_PRIORITY))
     if validate and cfg.get('evaluation'):
         loader = build_eval_loader(cfg.data, 'val')

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from facesr.utils.terminal import lasting_streams, say
@@ -73,7 +73,7 @@ def _likely_argument(error: Exception) -> str:
     return f'; did you mean "{close[0]}"?' if close else ''
 
 
-def report_user_errors(main):
+def report_user_errors(main: Callable) -> Callable:
     """Decorate a tool's `main` so that a `UserError` (or a file-system error) ends it with one line.
 
     The line goes to stderr, the exit status is the error's (2; 130 after Ctrl-C). Anything else is a bug

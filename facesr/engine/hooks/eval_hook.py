@@ -3,8 +3,9 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-from mmcv.runner import HOOKS, EvalHook
+from mmcv.runner import HOOKS, EvalHook, IterBasedRunner
 from mmcv.runner.hooks.logger import LoggerHook
+from torch.utils.data import DataLoader
 
 from facesr.checkpoint.naming import numbered_checkpoints
 from facesr.datasets.batch_stream import is_worker_death
@@ -53,7 +54,7 @@ class SREvalHook(EvalHook):
             test_fn=evaluate_loader)
         self.examples, self.save_image = [], save_image
 
-    def before_run(self, runner):
+    def before_run(self, runner: IterBasedRunner) -> None:
         """As mmcv's, but a resumed run does not hold on to a best checkpoint that is no longer there, and it makes up
         for a validation that was cut short.
         """
@@ -67,7 +68,7 @@ class SREvalHook(EvalHook):
         if messages.get(VALIDATION_DUE):
             self._do_evaluate(runner)
 
-    def after_train_iter(self, runner):
+    def after_train_iter(self, runner: IterBasedRunner) -> None:
         """Validate if it is time."""
         if self._should_evaluate(runner):
             self._do_evaluate(runner)

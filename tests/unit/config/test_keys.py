@@ -141,7 +141,7 @@ def test_a_newer_form_is_recognised(text, tmp_path):
 
 def test_a_name_that_the_file_reads_is_no_key(written, tmp_path):
     cfg = written('wide = 16', 'model["generator"]["mid_channels"] = wide')
-    assert cfg.model.generator.mid_channels == 16 and 'wide' not in cfg and 'train_dataset_type' not in cfg
+    assert cfg.model.generator.mid_channels == 16 and 'wide' not in cfg and 'opts' not in cfg
     with pytest.raises(UserError, match='"depth" only helps to write'):
         written(options={'depth': 3})
     with pytest.raises(UserError, match='config key "wide": is there, which nobody reads'):

@@ -168,3 +168,36 @@ def test_averages(written):
     assert cfg.custom_hooks == [dict(type='MomentumEMAHook', momentum=0.01)]
     with pytest.raises(UserError, match='"ema" and "custom_hooks" .* both keep a moving average'):
         written(f'custom_hooks = [{hook}]', 'ema = 0.9')
+
+
+def test_what_mmcv_has_dumped(written, tmp_path):
+    """MMEditing writes a run's config so: nothing in it reads the names that the values were made with."""
+    path = tmp_path / 'flat.py'
+    written()
+    Config.fromfile(str(path)).dump(str(tmp_path / 'dumped.py'))
+    text = (tmp_path / 'dumped.py').read_text()
+    assert 'train_dataset_type = ' in text and 'depth = 1' in text
+    (tmp_path / 'dumped.py').write_text(text.replace('depth = 1\n', '').replace('opts = ', 'img_norm_cfg = '))
+    cfg = load_config(tmp_path / 'dumped.py')
+    assert cfg.data == written().data and cfg.model == written().model
+
+
+def test_adversarial_training(written):
+    gan = ('model.update(type="ESRGAN", discriminator=dict(type="ModifiedVGG", in_channels=3, mid_channels=8), '
+           'gan_loss=dict(type="GANLoss", gan_type="vanilla", loss_weight=5e-3))',
+           'model["perceptual_loss"] = dict(type="PerceptualLoss", layer_weights={"34": 1.0}, vgg_type="vgg19", '
+           'perceptual_weight=1.0, style_weight=0, norm_img=False)')
+    cfg = written(*gan)
+    assert cfg.model.type == 'FaceESRGAN'
+    assert cfg.model.perceptual_loss == dict(type='VGGPerceptualLoss', layer_weights={'34': 1.0}, vgg_type='vgg19',
+                                             perceptual_weight=1.0, norm_img=False)
+    assert written(*gan, 'model["type"] = "SRGAN"').model.type == 'SRGAN'
+    assert 'pretrained' not in written(
+        *gan, 'model["perceptual_loss"]["pretrained"] = "torchvision://vgg19"').model.perceptual_loss
+    for line, message in (('model["perceptual_loss"]["pretrained"] = "https://x.org/vgg.pth"', 'nothing is downloaded'),
+                          ('model["perceptual_loss"].pop("style_weight")', 'there is no style loss; give 0'),
+                          ('model["type"] = "LIIF"', 'is for any scale; here there are BasicRestorer'),
+                          ('model["type"] = "EDVR"', 'is for videos'),
+                          ('model["pretrained"] = "https://x.org/a.pth"', 'nothing is downloaded')):
+        with pytest.raises(UserError, match=message):
+            written(*gan, line)

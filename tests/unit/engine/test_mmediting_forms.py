@@ -127,6 +127,7 @@ def test_pictures(flat, tmp_path):
 
 @pytest.mark.parametrize('line, message', [
     ('log_config["hooks"].append(dict(type="WandbLoggerHook"))', '"log_config": .*wandb'),
+    ('log_config["hooks"].append(dict(type="PaviLoggerHook"))', '"log_config": PaviLoggerHook needs the package pavi'),
     ('custom_imports = dict(imports=["not_there"])', '"custom_imports": not_there cannot be imported'),
     ('custom_hooks = [dict(type="NoSuchHook")]', '"custom_hooks": .*NoSuchHook'),
     ('model["generator"]["num_block"] = 3', '"model": .*num_block.*did you mean "num_blocks"'),

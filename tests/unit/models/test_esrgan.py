@@ -212,11 +212,18 @@ def test_saving_between_the_two_steps_is_known_to_be_wrong(built, monkeypatch):
     """As when memory runs out then: the generator is one step ahead."""
     model, optimizers = built()
     stepping = []
-    real = model.gan_loss.forward
-    monkeypatch.setattr(model.gan_loss, 'forward', lambda *args, **kwargs: (
-        stepping.append((kwargs['is_disc'], model.update.stepping)), real(*args, **kwargs))[1])
+
+    def told(owner, name, what):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, **kwargs: (
+            stepping.append((what, model.update.stepping)), real(*args, **kwargs))[1])
+
+    told(model.gan_loss, 'forward', 'loss')
+    told(model.update.generator, 'finish', 'generator')
+    told(model.update.discriminator, 'finish', 'discriminator')
     model.train_step(batch(), optimizers)
-    assert stepping == [(False, False)] * 2 + [(True, True)] * 2 and not model.update.stepping
+    assert stepping == [('loss', False)] * 4 + [('generator', False), ('discriminator', True)]
+    assert not model.update.stepping
 
 
 def test_the_perceptual_loss_is_frozen_and_reaches_the_image(vgg_file):
