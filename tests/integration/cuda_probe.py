@@ -133,7 +133,7 @@ def kinds() -> dict:
             losses=max(abs(a[name] - b[name]) for a, b in zip(losses, ours, strict=True) for name in a),
             names=all(a.keys() == b.keys() and a for a, b in zip(losses, ours, strict=True)),
             metrics=max(abs(metrics[name] - measured[name]) for name in metrics))
-    options = {'gt_patch_size': 128, 'data.train_dataloader.samples_per_gpu': 2}
+    options = {'gt_patch_size': 64, 'model.generator.num_blocks': 4, 'data.train_dataloader.samples_per_gpu': 2}
     for dtype in (None, torch.float16):
         found[f'memory {dtype}'] = allocated(load_config('configs/srresnet_ffhq.py', options), dtype)
     return found
