@@ -1,4 +1,5 @@
 """Which device to use: CUDA where it works, the CPU where there is no card or the user says so, an error otherwise."""
+import os
 import re
 import warnings
 from functools import cache
@@ -46,7 +47,8 @@ def _cuda_works() -> bool:
     if not there:
         _refuse_a_broken_card()
         return False
-    for number in range(torch.cuda.device_count()):
+    number = int(os.environ.get('LOCAL_RANK', 0))  # torchrun's
+    if number < torch.cuda.device_count():
         _refuse_an_old_card(torch.cuda.get_device_name(number), torch.cuda.get_device_capability(number))
     return True
 

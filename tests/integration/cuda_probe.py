@@ -1,7 +1,7 @@
 """What test_cuda_standin.py has done in one process on a CUDA device, real or the stand-in; prints a line of JSON.
 
     cuda_probe.py kinds | waits | degrade | faults | memory CONFIG... | tools [[TOOL, ARGUMENT...]...]
-    cuda_probe.py shortage ITERATION ARGUMENT... | gloo ARGUMENT...      of tools/train.py
+    cuda_probe.py shortage ITERATION TRAIN_ARGUMENT... | gloo SCRIPT ARGUMENT...
 """
 import contextlib
 import io
@@ -255,11 +255,11 @@ def shortage(third: int, *arguments) -> None:
     runpy.run_path(str(ROOT / 'tools/train.py'), run_name='__main__')
 
 
-def gloo(*arguments) -> None:
-    """A training where NCCL is not there."""
+def gloo(script: str, *arguments) -> None:
+    """A tool where NCCL is not there; the stand-in has none."""
     torch.distributed.is_nccl_available = lambda: False
-    sys.argv = ['train.py', *arguments]
-    runpy.run_path(str(ROOT / 'tools/train.py'), run_name='__main__')
+    sys.argv = [script, *arguments]
+    runpy.run_path(str(ROOT / script), run_name='__main__')
 
 
 class HostGenerators:

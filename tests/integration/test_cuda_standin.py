@@ -189,7 +189,8 @@ def test_two_devices_under_torchrun(standin, data, tmp_path):
     """Over gloo; NCCL is for real devices."""
     root, annotation = data
     done = standin.start('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', PROBE, 'gloo',
-                         'configs/srresnet_ffhq.py', *root, '--work-dir', tmp_path / 'work', '--launcher', 'pytorch',
+                         'tools/train.py', 'configs/srresnet_ffhq.py', *root, '--work-dir', tmp_path / 'work',
+                         '--launcher', 'pytorch',
                          '--cfg-options', annotation, *SMALL, 'total_iters=2', 'evaluation.interval=2',
                          FAKE_CUDA_DEVICES='2')
     assert done.returncode == 0, done.stderr[-4000:]
