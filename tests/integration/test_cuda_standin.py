@@ -136,7 +136,7 @@ def test_tools_one_after_the_other(cuda, data, tmp_path):
         ['compare', f'a={last}', f'b={last}', '--config', srresnet, *root, *net],
         ['report', str(work), '--out', str(tmp_path / 'report.html')],
         ['restore', srresnet, last, f'{root[1]}/test/LQ', '--out', str(tmp_path / 'hq'), '--tile', '12', *net],
-        ['export', srresnet, last, '--out', str(tmp_path / 'net.safetensors'), *net],
+        ['export', srresnet, last, '--format', 'safetensors', '--out', str(tmp_path / 'net.safetensors'), *net],
     ]
     for job, (status, output) in zip(jobs, cuda.probe('tools', json.dumps(jobs)), strict=True):
         assert status == 0, (job, output[-3000:])
@@ -215,20 +215,18 @@ def test_what_does_not_serve_is_refused(card, words, standin, data, tmp_path):
 
 
 def test_memory_that_runs_out_afterwards_is_a_line(standin, data, tmp_path):
-    """In tools/test.py, and while tools/restore.py measures how far tiles have to overlap."""
-    (root, _), config = data, 'configs/srresnet_ffhq.py'
-    weights = tmp_path / 'weights.pth'
+    """When a network is put on the card, and while tools/restore.py measures how far tiles have to overlap."""
     from facesr.checkpoint.io import save_checkpoint
     from facesr.config import load_config
     from facesr.models.build import build_restorer
-    save_checkpoint(weights, build_restorer(load_config(config, {'model.generator.mid_channels': 256,
-                                                                 'model.generator.num_blocks': 1})))
-    net = ['--cfg-options', 'model.generator.num_blocks=1', 'model.generator.mid_channels=256']
-    out = ['--out', str(tmp_path / 'hq'), '--tile', '12']
-    jobs = [['test', config, str(weights), *root, *net],
-            ['restore', config, str(weights), f'{root[1]}/test/LQ', *out, *net]]
-    found = standin.probe('tools', json.dumps(jobs), FAKE_CUDA_MEMORY='40')
-    for (status, output), words in zip(found, ('memory does not suffice for 1 LQ image of 16x16 at a time; use --amp',
-                                               'memory does not suffice to measure'), strict=True):
-        assert status == 2 and words in output.splitlines()[-1] and 'Traceback' not in output, output
-    assert '--overlap 16' in output
+    (root, _), config, jobs = data, 'configs/srresnet_ffhq.py', []
+    for channels, job in ((256, ['test']), (64, ['restore'])):
+        weights, net = tmp_path / f'{channels}.pth', [f'model.generator.mid_channels={channels}', SMALL[0]]
+        save_checkpoint(weights, build_restorer(load_config(config, {'model.generator.mid_channels': channels,
+                                                                     'model.generator.num_blocks': 1})))
+        more = root if job == ['test'] else [f'{root[1]}/test/LQ', '--out', str(tmp_path / 'hq'), '--tile', '12']
+        jobs.append([*job, config, str(weights), *more, '--cfg-options', *net])
+    (status, output), (other_status, other) = standin.probe('tools', json.dumps(jobs), FAKE_CUDA_MEMORY='40')
+    assert status == other_status == 2 and 'Traceback' not in output + other
+    assert 'memory does not suffice for the network; free the device, or use --device cpu' in output.splitlines()[-1]
+    assert 'memory does not suffice to measure' in other.splitlines()[-1] and '--overlap 16' in other
