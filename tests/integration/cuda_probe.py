@@ -22,6 +22,7 @@ import torch  # noqa: E402
 from mmedit.core import build_optimizers  # noqa: E402
 
 from facesr.config import batch_size, load_config  # noqa: E402
+from facesr.datasets import batch_stream  # noqa: E402
 from facesr.datasets.batch_stream import BatchStream, OnOwnStream, to_device  # noqa: E402
 from facesr.datasets.degrade import training_recipe  # noqa: E402
 from facesr.degradation import fft, noise  # noqa: E402
@@ -31,6 +32,7 @@ from facesr.models.build import build_restorer  # noqa: E402
 from facesr.models.restorers import optimizer_step  # noqa: E402
 from facesr.models.restorers.face_restorer import FaceRestorer  # noqa: E402
 from facesr.models.training_memory import training_memory  # noqa: E402
+from facesr.utils.pixels import to_float  # noqa: E402
 
 CPU, CUDA = torch.device('cpu'), torch.device('cuda', 0)
 STANDIN = bool(os.environ.get('FAKE_CUDA'))
@@ -269,11 +271,6 @@ class HostGenerators:
         return (lambda _: torch.Generator('cpu')) if name == 'Generator' else getattr(torch, name)
 
 
-def left_on_the_host(self, batch: dict) -> dict:
-    lq, gt = self._degradation(batch['gt'], [meta['plan'] for meta in batch['meta']])
-    return dict(lq=lq, gt=gt.cpu())
-
-
 def curious(self, *args) -> dict:
     found = train_step(self, *args)
     found['log_vars']['loss'].item()
@@ -284,7 +281,7 @@ train_step = FaceRestorer.train_step
 FAULTS = {
     'kernel on the host': ('device', fft, 'upload', lambda tensor, _: tensor),
     'generator of the host': ('device', noise, 'torch', HostGenerators()),
-    'images on the host': ('device', FaceRestorer, 'degrade', left_on_the_host),
+    'images on the host': ('plain', batch_stream, '_images_to', lambda _, images: to_float(images)),
     'flag without waiting': ('plain', optimizer_step._OnTheirWay, 'wait', lambda self: None),
     'hidden item': ('plain', FaceRestorer, 'train_step', curious),
 }
