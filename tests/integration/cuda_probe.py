@@ -196,8 +196,11 @@ def degrade() -> dict:
     return found
 
 
-def allocated(cfg, dtype=None) -> dict:
-    """MiB of two training steps as torch's allocator counts them, and as they are computed."""
+def allocated(cfg, dtype=None, steps: int = 2) -> dict:
+    """MiB of a training step as torch's allocator counts them, and as they are computed; the first one lacks Adam's
+    averages, which is little.
+    """
+    torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
     perceptual = dict(cfg.model).get('perceptual_loss')
     model = build_restorer(cfg)
     if perceptual:
@@ -206,7 +209,7 @@ def allocated(cfg, dtype=None) -> dict:
     optimizers, n, side = build_optimizers(model, cfg.optimizers), batch_size(cfg, 'train'), cfg.gt_patch_size
     model.train()
     batch = dict(lq=torch.zeros(n, 3, side // 4, side // 4, device=CUDA), gt=torch.zeros(n, 3, side, side, device=CUDA))
-    for number in range(2):
+    for number in range(steps):
         if number:
             torch.cuda.reset_peak_memory_stats()
         model.train_step(batch, optimizers)
@@ -218,7 +221,7 @@ def allocated(cfg, dtype=None) -> dict:
 
 def memory(*paths) -> dict:
     """By config; one that does not fit raises."""
-    return {Path(path).stem: allocated(load_config(path)) for path in paths}
+    return {Path(path).stem: allocated(load_config(path), steps=1) for path in paths}
 
 
 def tools(jobs: str) -> list:

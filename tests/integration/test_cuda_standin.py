@@ -17,7 +17,7 @@ PROBE = 'tests/integration/cuda_probe.py'
 SMALL = ['model.generator.num_blocks=1', 'model.generator.mid_channels=8', 'gt_patch_size=32', 'log_config.interval=1',
          'data.workers_per_gpu=0', 'data.train_dataloader.samples_per_gpu=2']
 AMPERE = dict(FAKE_CUDA_MAJOR='8', FAKE_CUDA_MINOR='0')  # which has bf16
-PATIENCE = 600  # seconds, on a busy machine
+PATIENCE = 1200  # seconds, on a busy machine
 
 
 class Cuda:
@@ -114,8 +114,9 @@ def test_the_rehearsal_catches_mistakes(standin):
     assert all(words in (found[name] or '') for name, words in caught.items()), found
 
 
-def test_shipped_configs_fit_a_card_of_6_gb(standin):
-    configs = [f'configs/{name}_ffhq.py' for name in ('srresnet', 'srresnet_ca', 'plksr', 'safmn', 'rrdbnet', 'esrgan')]
+@pytest.mark.parametrize('names', [('srresnet', 'srresnet_ca', 'plksr', 'esrgan'), ('safmn', 'rrdbnet')], ids=str)
+def test_shipped_configs_fit_a_card_of_6_gb(names, standin):
+    configs = [f'configs/{name}_ffhq.py' for name in names]
     found = standin.probe('memory', *configs, FAKE_CUDA_COMPUTE='0', FAKE_CUDA_CARD='RTX 2060', FAKE_CUDA_MEMORY='5400')
     for name, this in found.items():
         assert this['computed'] == pytest.approx(this['allocated'], rel=0.05), name
