@@ -39,7 +39,7 @@ from facesr.utils.device import explain_cpu
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint, UserError, mistakes_in
 from facesr.utils.files import remove_leftovers, write_atomic
 from facesr.utils.lock import WorkDirLock
-from facesr.utils.memory import format_peak, limit_memory, peak_memory
+from facesr.utils.memory import enough_memory, format_peak, limit_memory, peak_memory
 from facesr.utils.precision import amp_dtype
 from facesr.utils.terminal import say
 
@@ -156,8 +156,9 @@ def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
     if device.type == 'cuda':
         torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False) and not deterministic
     if hasattr(model, 'prepare_training'):
-        model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
-                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
+        with enough_memory(f'memory of {device} does not suffice for the weights; free it, or use --device cpu'):
+            model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
+                                   cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
     elif hasattr(getattr(model, 'perceptual_loss', None), 'load'):
         model.perceptual_loss.load(device)
     if not hasattr(model, 'prepare_training') and dist.world_size() > 1:

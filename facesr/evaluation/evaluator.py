@@ -2,7 +2,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from facesr.inference.network import as_arrays, network
 from facesr.utils.device import cuda_available
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import UserError
-from facesr.utils.memory import OutOfMemory, is_out_of_memory, let_go
+from facesr.utils.memory import enough_memory
 from facesr.utils.pixels import to_float, to_uint8
 from facesr.utils.psnr import psnr_of_arrays
 
@@ -100,19 +100,12 @@ def _ahead(batches: Iterator) -> Iterator:
             del following  # a failed one's traceback leads back here and would keep the loader's processes
 
 
-@contextmanager
-def _enough_memory(batch: Batch):
+def _enough_memory(batch: Batch) -> AbstractContextManager:
     """Running out of memory within becomes a line with a remedy; training has another."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        let_go(error)
-        count, (height, width) = len(batch.lq), batch.lq.shape[-2:]
-        fewer = f'a smaller samples_per_gpu of the dataloader (now {count}), ' if count > 1 else ''
-        raise OutOfMemory(f'{batch.lq_paths[0]}: memory does not suffice for {count} LQ image{"s" * (count > 1)} of '
-                          f'{width}x{height} at a time; use {fewer}--amp auto or --device cpu') from error
+    count, (height, width) = len(batch.lq), batch.lq.shape[-2:]
+    fewer = f'a smaller samples_per_gpu of the dataloader (now {count}), ' if count > 1 else ''
+    return enough_memory(f'{batch.lq_paths[0]}: memory does not suffice for {count} LQ image{"s" * (count > 1)} of '
+                         f'{width}x{height} at a time; use {fewer}--amp auto or --device cpu')
 
 
 def restore_batch(net: Callable, batch: Batch) -> torch.Tensor:

@@ -16,7 +16,7 @@ from facesr.inference.tiling import PROBES, measure_overlap, restore_tiled
 from facesr.utils.choices import TILE
 from facesr.utils.errors import UserError
 from facesr.utils.images import IMG_EXTENSIONS, UNREAD
-from facesr.utils.memory import is_out_of_memory, let_go
+from facesr.utils.memory import enough_memory
 from facesr.utils.pixels import to_float, to_uint8
 from facesr.utils.threads import Background
 
@@ -141,14 +141,9 @@ class Restorer:
         """
         lq = to_float(torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None])
         overlap = self.overlap if 0 < self._tile < max(lq.shape[-2:]) else 0
-        try:
+        smaller = self._tile // 2 if 0 < self._tile < max(lq.shape[-2:]) else max(lq.shape[-2:]) // 2
+        with enough_memory(f'memory does not suffice; give --tile {max(1, min(smaller, TILE))}'):
             hq = restore_tiled(self._net, lq, self._tile, overlap, _finished)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            smaller = self._tile // 2 if 0 < self._tile < max(lq.shape[-2:]) else max(lq.shape[-2:]) // 2
-            let_go(error)
-            raise UserError(f'memory does not suffice; give --tile {max(1, min(smaller, TILE))}') from error
         return hq[0].permute(1, 2, 0).numpy()
 
     @property
@@ -159,14 +154,9 @@ class Restorer:
             UserError: Memory does not suffice to measure it.
         """
         if self._overlap is None:
-            try:
+            with enough_memory('memory does not suffice to measure by how much tiles have to overlap; give --overlap '
+                               f'{PROBES[0] // 4} (with less, seams may show)'):
                 self._overlap = measure_overlap(self._measured)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                let_go(error)
-                raise UserError('memory does not suffice to measure by how much tiles have to overlap; give --overlap '
-                                f'{PROBES[0] // 4} (with less, seams may show)') from error
             if self._overlap is None:
                 self._overlap = PROBES[-1] // 2
                 tqdm.write('the network looks further than tiles overlap: seams may show')

@@ -15,6 +15,7 @@ from facesr.config import Config, train_dataset_cfg
 from facesr.models.restorers.face_restorer import FaceRestorer
 from facesr.utils.device import cuda_available
 from facesr.utils.errors import UserError, did_you_mean, mistakes_in
+from facesr.utils.memory import enough_memory
 
 SMALL = 32  # side of an LQ image that a generator is tried on
 
@@ -101,7 +102,8 @@ def load_model(cfg: Config, checkpoint: str | Path, ema: bool = False, device: s
     """
     model = build_restorer(cfg)
     load_weights(model, stored or read_checkpoint(checkpoint), checkpoint, ema)
-    return model.to(device or ('cuda' if cuda_available() else 'cpu')).eval()
+    with enough_memory(f'{checkpoint}: memory does not suffice for the network; free the device, or use --device cpu'):
+        return model.to(device or ('cuda' if cuda_available() else 'cpu')).eval()
 
 
 def build_restorer(cfg: Config) -> BasicRestorer:

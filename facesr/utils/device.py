@@ -1,4 +1,5 @@
 """Which device to use: CUDA where it works, the CPU where there is no card or the user says so, an error otherwise."""
+import os
 import re
 import warnings
 from functools import cache
@@ -41,13 +42,13 @@ def explain_cpu() -> str:
 @cache
 def _cuda_works() -> bool:
     with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'CUDA initialization')  # said below, where it matters
-        there = torch.cuda.is_available()
-    if not there:
-        _refuse_a_broken_card()
-        return False
-    for number in range(torch.cuda.device_count()):
-        _refuse_an_old_card(torch.cuda.get_device_name(number), torch.cuda.get_device_capability(number))
+        warnings.simplefilter('ignore')  # torch says on many lines what is said in one here
+        if not torch.cuda.is_available():
+            _refuse_a_broken_card()
+            return False
+        number = int(os.environ.get('LOCAL_RANK', 0))  # torchrun's
+        if number < torch.cuda.device_count():
+            _refuse_an_old_card(torch.cuda.get_device_name(number), torch.cuda.get_device_capability(number))
     return True
 
 

@@ -1,6 +1,8 @@
 """Memory: how much was used, a limit to test the promise of 6 GB with, and what to do when it runs out."""
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -67,6 +69,22 @@ def let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def enough_memory(otherwise: str) -> Iterator[None]:
+    """Running out of memory within becomes a line.
+
+    Raises:
+        OutOfMemory: Memory does not suffice; `otherwise` is its message.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        let_go(error)
+        raise OutOfMemory(otherwise) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

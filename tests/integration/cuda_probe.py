@@ -1,7 +1,7 @@
 """What test_cuda_standin.py has done in one process on a CUDA device, real or the stand-in; prints a line of JSON.
 
     cuda_probe.py kinds | waits | degrade | faults | memory CONFIG... | tools [[TOOL, ARGUMENT...]...]
-    cuda_probe.py shortage ITERATION ARGUMENT... | gloo ARGUMENT...      of tools/train.py
+    cuda_probe.py shortage ITERATION TRAIN_ARGUMENT... | gloo SCRIPT ARGUMENT...
 """
 import contextlib
 import io
@@ -22,6 +22,7 @@ import torch  # noqa: E402
 from mmedit.core import build_optimizers  # noqa: E402
 
 from facesr.config import batch_size, load_config  # noqa: E402
+from facesr.datasets import batch_stream  # noqa: E402
 from facesr.datasets.batch_stream import BatchStream, OnOwnStream, to_device  # noqa: E402
 from facesr.datasets.degrade import training_recipe  # noqa: E402
 from facesr.degradation import fft, noise  # noqa: E402
@@ -31,6 +32,7 @@ from facesr.models.build import build_restorer  # noqa: E402
 from facesr.models.restorers import optimizer_step  # noqa: E402
 from facesr.models.restorers.face_restorer import FaceRestorer  # noqa: E402
 from facesr.models.training_memory import training_memory  # noqa: E402
+from facesr.utils.pixels import to_float  # noqa: E402
 
 CPU, CUDA = torch.device('cpu'), torch.device('cuda', 0)
 STANDIN = bool(os.environ.get('FAKE_CUDA'))
@@ -133,7 +135,7 @@ def kinds() -> dict:
             losses=max(abs(a[name] - b[name]) for a, b in zip(losses, ours, strict=True) for name in a),
             names=all(a.keys() == b.keys() and a for a, b in zip(losses, ours, strict=True)),
             metrics=max(abs(metrics[name] - measured[name]) for name in metrics))
-    options = {'gt_patch_size': 128, 'data.train_dataloader.samples_per_gpu': 2}
+    options = {'gt_patch_size': 64, 'model.generator.num_blocks': 4, 'data.train_dataloader.samples_per_gpu': 2}
     for dtype in (None, torch.float16):
         found[f'memory {dtype}'] = allocated(load_config('configs/srresnet_ffhq.py', options), dtype)
     return found
@@ -194,8 +196,11 @@ def degrade() -> dict:
     return found
 
 
-def allocated(cfg, dtype=None) -> dict:
-    """MiB of two training steps as torch's allocator counts them, and as they are computed."""
+def allocated(cfg, dtype=None, steps: int = 2) -> dict:
+    """MiB of a training step as torch's allocator counts them, and as they are computed; the first one lacks Adam's
+    averages, which is little.
+    """
+    torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
     perceptual = dict(cfg.model).get('perceptual_loss')
     model = build_restorer(cfg)
     if perceptual:
@@ -204,7 +209,7 @@ def allocated(cfg, dtype=None) -> dict:
     optimizers, n, side = build_optimizers(model, cfg.optimizers), batch_size(cfg, 'train'), cfg.gt_patch_size
     model.train()
     batch = dict(lq=torch.zeros(n, 3, side // 4, side // 4, device=CUDA), gt=torch.zeros(n, 3, side, side, device=CUDA))
-    for number in range(2):
+    for number in range(steps):
         if number:
             torch.cuda.reset_peak_memory_stats()
         model.train_step(batch, optimizers)
@@ -216,7 +221,7 @@ def allocated(cfg, dtype=None) -> dict:
 
 def memory(*paths) -> dict:
     """By config; one that does not fit raises."""
-    return {Path(path).stem: allocated(load_config(path)) for path in paths}
+    return {Path(path).stem: allocated(load_config(path), steps=1) for path in paths}
 
 
 def tools(jobs: str) -> list:
@@ -255,11 +260,11 @@ def shortage(third: int, *arguments) -> None:
     runpy.run_path(str(ROOT / 'tools/train.py'), run_name='__main__')
 
 
-def gloo(*arguments) -> None:
-    """A training where NCCL is not there."""
+def gloo(script: str, *arguments) -> None:
+    """A tool where NCCL is not there; the stand-in has none."""
     torch.distributed.is_nccl_available = lambda: False
-    sys.argv = ['train.py', *arguments]
-    runpy.run_path(str(ROOT / 'tools/train.py'), run_name='__main__')
+    sys.argv = [script, *arguments]
+    runpy.run_path(str(ROOT / script), run_name='__main__')
 
 
 class HostGenerators:
@@ -267,11 +272,6 @@ class HostGenerators:
 
     def __getattr__(self, name):
         return (lambda _: torch.Generator('cpu')) if name == 'Generator' else getattr(torch, name)
-
-
-def left_on_the_host(self, batch: dict) -> dict:
-    lq, gt = self._degradation(batch['gt'], [meta['plan'] for meta in batch['meta']])
-    return dict(lq=lq, gt=gt.cpu())
 
 
 def curious(self, *args) -> dict:
@@ -284,7 +284,7 @@ train_step = FaceRestorer.train_step
 FAULTS = {
     'kernel on the host': ('device', fft, 'upload', lambda tensor, _: tensor),
     'generator of the host': ('device', noise, 'torch', HostGenerators()),
-    'images on the host': ('device', FaceRestorer, 'degrade', left_on_the_host),
+    'images on the host': ('plain', batch_stream, '_images_to', lambda _, images: to_float(images)),
     'flag without waiting': ('plain', optimizer_step._OnTheirWay, 'wait', lambda self: None),
     'hidden item': ('plain', FaceRestorer, 'train_step', curious),
 }

@@ -17,7 +17,7 @@ PROBE = 'tests/integration/cuda_probe.py'
 SMALL = ['model.generator.num_blocks=1', 'model.generator.mid_channels=8', 'gt_patch_size=32', 'log_config.interval=1',
          'data.workers_per_gpu=0', 'data.train_dataloader.samples_per_gpu=2']
 AMPERE = dict(FAKE_CUDA_MAJOR='8', FAKE_CUDA_MINOR='0')  # which has bf16
-PATIENCE = 600  # seconds, on a busy machine
+PATIENCE = 1200  # seconds, on a busy machine
 
 
 class Cuda:
@@ -114,8 +114,9 @@ def test_the_rehearsal_catches_mistakes(standin):
     assert all(words in (found[name] or '') for name, words in caught.items()), found
 
 
-def test_shipped_configs_fit_a_card_of_6_gb(standin):
-    configs = [f'configs/{name}_ffhq.py' for name in ('srresnet', 'srresnet_ca', 'plksr', 'safmn', 'rrdbnet', 'esrgan')]
+@pytest.mark.parametrize('names', [('srresnet', 'srresnet_ca', 'plksr', 'esrgan'), ('safmn', 'rrdbnet')], ids=str)
+def test_shipped_configs_fit_a_card_of_6_gb(names, standin):
+    configs = [f'configs/{name}_ffhq.py' for name in names]
     found = standin.probe('memory', *configs, FAKE_CUDA_COMPUTE='0', FAKE_CUDA_CARD='RTX 2060', FAKE_CUDA_MEMORY='5400')
     for name, this in found.items():
         assert this['computed'] == pytest.approx(this['allocated'], rel=0.05), name
@@ -136,7 +137,7 @@ def test_tools_one_after_the_other(cuda, data, tmp_path):
         ['compare', f'a={last}', f'b={last}', '--config', srresnet, *root, *net],
         ['report', str(work), '--out', str(tmp_path / 'report.html')],
         ['restore', srresnet, last, f'{root[1]}/test/LQ', '--out', str(tmp_path / 'hq'), '--tile', '12', *net],
-        ['export', srresnet, last, '--out', str(tmp_path / 'net.safetensors'), *net],
+        ['export', srresnet, last, '--format', 'safetensors', '--out', str(tmp_path / 'net.safetensors'), *net],
     ]
     for job, (status, output) in zip(jobs, cuda.probe('tools', json.dumps(jobs)), strict=True):
         assert status == 0, (job, output[-3000:])
@@ -189,7 +190,8 @@ def test_two_devices_under_torchrun(standin, data, tmp_path):
     """Over gloo; NCCL is for real devices."""
     root, annotation = data
     done = standin.start('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', PROBE, 'gloo',
-                         'configs/srresnet_ffhq.py', *root, '--work-dir', tmp_path / 'work', '--launcher', 'pytorch',
+                         'tools/train.py', 'configs/srresnet_ffhq.py', *root, '--work-dir', tmp_path / 'work',
+                         '--launcher', 'pytorch',
                          '--cfg-options', annotation, *SMALL, 'total_iters=2', 'evaluation.interval=2',
                          FAKE_CUDA_DEVICES='2')
     assert done.returncode == 0, done.stderr[-4000:]
@@ -214,20 +216,18 @@ def test_what_does_not_serve_is_refused(card, words, standin, data, tmp_path):
 
 
 def test_memory_that_runs_out_afterwards_is_a_line(standin, data, tmp_path):
-    """In tools/test.py, and while tools/restore.py measures how far tiles have to overlap."""
-    (root, _), config = data, 'configs/srresnet_ffhq.py'
-    weights = tmp_path / 'weights.pth'
+    """When a network is put on the card, and while tools/restore.py measures how far tiles have to overlap."""
     from facesr.checkpoint.io import save_checkpoint
     from facesr.config import load_config
     from facesr.models.build import build_restorer
-    save_checkpoint(weights, build_restorer(load_config(config, {'model.generator.mid_channels': 256,
-                                                                 'model.generator.num_blocks': 1})))
-    net = ['--cfg-options', 'model.generator.num_blocks=1', 'model.generator.mid_channels=256']
-    out = ['--out', str(tmp_path / 'hq'), '--tile', '12']
-    jobs = [['test', config, str(weights), *root, *net],
-            ['restore', config, str(weights), f'{root[1]}/test/LQ', *out, *net]]
-    found = standin.probe('tools', json.dumps(jobs), FAKE_CUDA_MEMORY='40')
-    for (status, output), words in zip(found, ('memory does not suffice for 1 LQ image of 16x16 at a time; use --amp',
-                                               'memory does not suffice to measure'), strict=True):
-        assert status == 2 and words in output.splitlines()[-1] and 'Traceback' not in output, output
-    assert '--overlap 16' in output
+    (root, _), config, jobs = data, 'configs/srresnet_ffhq.py', []
+    for channels, job in ((256, ['test']), (64, ['restore'])):
+        weights, net = tmp_path / f'{channels}.pth', [f'model.generator.mid_channels={channels}', SMALL[0]]
+        save_checkpoint(weights, build_restorer(load_config(config, {'model.generator.mid_channels': channels,
+                                                                     'model.generator.num_blocks': 1})))
+        more = root if job == ['test'] else [f'{root[1]}/test/LQ', '--out', str(tmp_path / 'hq'), '--tile', '12']
+        jobs.append([*job, config, str(weights), *more, '--cfg-options', *net])
+    (status, output), (other_status, other) = standin.probe('tools', json.dumps(jobs), FAKE_CUDA_MEMORY='40')
+    assert status == other_status == 2 and 'Traceback' not in output + other
+    assert 'memory does not suffice for the network; free the device, or use --device cpu' in output.splitlines()[-1]
+    assert 'memory does not suffice to measure' in other.splitlines()[-1] and '--overlap 16' in other
