@@ -266,8 +266,8 @@ def _translate_training_set(data: ConfigDict, told: list) -> None:
     if 'train' in data:
         dataset = _as_lists(data.train)
         while isinstance(dataset, dict) and dataset['type'] == 'RepeatDataset':
-            told.append(f'data.train: RepeatDataset (times={dataset["times"]}) left out, for the order of training images '
-                        'has no end')
+            told.append(f'data.train: RepeatDataset (times={dataset["times"]}) left out, for the order of training '
+                        'images has no end')
             dataset = dataset['dataset']
         data.train = dataset
 
