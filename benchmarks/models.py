@@ -22,6 +22,7 @@ from facesr.config import batch_size, load_config, train_dataset_cfg
 from facesr.engine.preflight import PLAIN_STEP
 from facesr.inference.network import network
 from facesr.models.build import build_restorer, count_discriminator, count_macs, count_parameters
+from facesr.models.training_memory import training_memory  # noqa: E402
 from facesr.utils.cli import ArgumentParser, positive_int
 from facesr.utils.errors import UserError, report_user_errors
 from facesr.utils.files import as_json, output_file, write_atomic
@@ -32,7 +33,6 @@ from facesr.utils.tables import NONE, markdown_table, text_table
 ROOT = Path(__file__).resolve().parent.parent
 
 REFERENCE = ROOT / 'configs/srresnet_ffhq.py'
-PUBLISHED_GB = 5.3  # what the reference took of a GPU in its published run, at its batch and patch
 SIDE = 128  # of an LQ image
 COLUMNS = {'macs': ('GMACs', 1e9, '.2f'), 'image': ('s/image', 1, '.4f'), 'iteration': ('s/it', 1, '.4f'),
            'peak': ('peak MiB', 1, '.0f'), 'saved': ('saved MiB', MIB, '.0f')}  # name, unit and format by key
@@ -54,6 +54,8 @@ def measure(config: str, args) -> Iterator[dict]:
     paper = without_memory(restorer.generator).eval()
     lq = torch.rand(1, 3, SIDE, SIDE, device='meta')
     yield dict(macs=count_macs(paper, lq), saved=saved_bytes(paper, lq))
+    card = training_memory(cfg, amp_dtype(cfg.get('amp'), device))
+    yield dict(card=card.total) if card else {}
 
     optimizers = build_optimizers(restorer, cfg.optimizers)
     perceptual = getattr(restorer, 'perceptual_loss', None)
@@ -106,28 +108,15 @@ def grouped(paths: list) -> dict:
     return {group[0]: group[1:] for group in groups.values()}
 
 
-def share_of_published(cfg, saved: float, reference: float) -> float | None:
-    """How much a config keeps for the backward pass in training, as a multiple of what the reference keeps.
-
-    None where there is a discriminator, of which `saved` knows nothing.
-    """
-    ours, theirs = (-(-batch_size(c, 'train') // c.get('accumulation_steps', 1)) * c.gt_patch_size**2
-                    for c in (cfg, load_config(REFERENCE)))
-    return None if cfg.model.get('discriminator') else saved * ours / (reference * theirs)
-
-
 def results_of(groups: dict, found: dict, failed: dict) -> list:
     """What is known of each row, with its ratios to the first."""
     first, cap, rows = found[REFERENCE], load_config(REFERENCE).budget, []
     for path, also in groups.items():
-        this, cfg = found[path], load_config(path)
+        this = found[path]
         row = dict(config=path.stem, also=[other.stem for other in also], failed=failed.get(path), **this)
         if 'parameters' in this:
             row['share'] = (this['parameters'] + this['discriminator']) / cap
         row['ratios'] = {key: this[key] / first[key] for key in COLUMNS if key in this and first.get(key)}
-        if 'saved' in row['ratios'] and cfg.get('gt_patch_size'):
-            share = share_of_published(cfg, this['saved'], first['saved'])
-            row['estimated_gb'] = share and share * PUBLISHED_GB
         rows.append(row)
     return rows
 
@@ -145,8 +134,8 @@ def table_of(rows: list) -> tuple:
         for key, (_, unit, how) in COLUMNS.items():
             line += [format(row[key] / unit, how) if key in row else NONE,
                      format(row['ratios'][key], '.2f') if key in row['ratios'] else NONE]
-        lines.append([*line, f'{row["estimated_gb"]:.1f}' if row.get('estimated_gb') else NONE])
-    return [*header, '~GB'], lines
+        lines.append([*line, format(row['card'], '.0f') if row.get('card') else NONE])
+    return [*header, 'card MiB'], lines
 
 
 def remarks(rows: list) -> list:
@@ -169,8 +158,7 @@ def caption(args) -> list:
         f'GMACs (as torch counts) and s/image: the generator alone, an LQ image of {SIDE}x{SIDE}, full precision',
         f's/it, peak MiB ({where}): a training iteration, batch {args.batch} at once, GT {args.patch}x{args.patch}',
         f'saved MiB: what generator and an L1 loss keep of an LQ image of {SIDE}x{SIDE} for the backward pass; counted',
-        f"~GB: of a GPU at the config's own batch and patch; from {PUBLISHED_GB} published for {REFERENCE.stem}, "
-        'by saved MiB'
+        "card MiB: of a CUDA card at the config's own batch, patch and parts; computed, as --dry-run does"
     ]
 
 

@@ -1,9 +1,9 @@
 """What validation costs per image besides the network: MMEditing's way beside ours, in one run.
 
-The network is replaced by one that only enlarges. Everything else is what `tools/test.py --save-path` does:
+The network is replaced by one that only enlarges. Everything else is what `tools/test.py --out-dir` does:
 decoding, conversion, PSNR, SSIM, PNG files; ours measures bicubic as well. Each of the two takes its turn.
 
-    python benchmarks/validation.py --val ../shared/ffhq/val --rounds 5
+    python benchmarks/validation.py --val DATA/val --rounds 5
 """
 import argparse
 import shutil
@@ -52,7 +52,7 @@ def load(val, workers: int, samples: int, stock: bool):
         pipeline = cfg.data.val.pipeline
         pipeline[2].pop('to_float32')
         pipeline.insert(2, dict(type='RescaleToZeroOne', keys=['lq', 'gt']))
-        cfg.model.type = 'BasicRestorer'
+        cfg.model.type = 'BasicRestorer'  # after load_config, which would make it ours
     model = build_restorer(cfg)
     model.generator = Enlarge()
     model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()

@@ -3,6 +3,3 @@ _base_ = [
     './_base_/models/plksr.py', './_base_/datasets/ffhq.py', './_base_/schedules/cosine_300k.py',
     './_base_/runtime/default.py'
 ]
-# A sample leaves 331 MiB for the backward pass, SRResNet-20's 311, of which eight took 5.3 GB: in two parts, 2.8 GB.
-# Computed, not measured on a GPU.
-accumulation_steps = 2

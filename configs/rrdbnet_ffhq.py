@@ -4,5 +4,5 @@ _base_ = [
     './_base_/runtime/default.py'
 ]
 data = dict(train_dataloader=dict(samples_per_gpu=16))
-# Sixteen samples leave 9.3 GiB for the backward pass (benchmarks/models.py): in four parts it fits a 6 GB card.
+# Sixteen samples at once would take 9.9 GiB (computed: docs/cuda.md): in four parts they fit a 6 GB card.
 accumulation_steps = 4

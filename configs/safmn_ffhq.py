@@ -3,6 +3,5 @@ _base_ = [
     './_base_/models/safmn.py', './_base_/datasets/ffhq.py', './_base_/schedules/cosine_300k.py',
     './_base_/runtime/default.py'
 ]
-# A sample leaves 1107 MiB for the backward pass, SRResNet-20's 311, of which eight took 5.3 GB: in four parts, 4.7 GB.
-# Computed, not measured on a GPU.
+# At once it would take 8.8 GiB, in two parts 4.4, in four 2.3 (computed, as --dry-run does: docs/cuda.md).
 accumulation_steps = 4

@@ -15,6 +15,7 @@ import facesr.engine.hooks.tensorboard_logger
 import facesr.engine.hooks.text_logger
 import facesr.engine.muon
 import facesr.engine.runner
+import facesr.models.backbones.basicsr_resnet
 import facesr.models.backbones.naf_unet
 import facesr.models.backbones.spandrel_net
 import facesr.models.backbones.srresnet_ca

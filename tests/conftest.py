@@ -157,6 +157,13 @@ def refused(run_tool):
     return run
 
 
+@pytest.fixture(scope='session')
+def scripts():
+    """All tools and benchmarks by path (`tools/train.py`), to look at their arguments (see scripts.py)."""
+    from scripts import load_scripts
+    return load_scripts()
+
+
 @pytest.fixture
 def ffhq_root():
     """A folder with real faces in FFHQ's layout, or a skip."""

@@ -2,14 +2,15 @@
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.cli import ArgumentParser, add_config_arguments, positive_int
+from facesr.utils.cli import ArgumentParser, add_config_arguments, add_num_argument
 from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__, former={'--show': '--num'})
     add_config_arguments(parser)
-    parser.add_argument('--show', type=positive_int, metavar='N', default=50, help='problems to print (default: 50)')
+    add_num_argument(parser, 'problems to print', 50)
     return parser.parse_args()
 
 
@@ -19,15 +20,15 @@ def main():
     from facesr.config import load_config
     from facesr.datasets.checks import check_data
     report = check_data(load_config(args.config, args.cfg_options, args.data_root))
-    for problem in report.problems[:args.show]:
-        print(problem)
-    if len(report.problems) > args.show:
-        print(f'... and {len(report.problems) - args.show} more; --show {len(report.problems)} prints all')
+    for problem in report.problems[:args.num]:
+        say(problem)
+    if len(report.problems) > args.num:
+        say(f'... and {len(report.problems) - args.num} more; --num {len(report.problems)} prints all')
     images = ', '.join(f'{count} {kind}' for kind, count in report.images.items())
-    print(f'readable images: {images or "none"}')
+    say(f'readable images: {images or "none"}')
     if report.problems:
         raise UserError(f'{len(report.problems)} problem(s) in the data of {args.config}, listed above')
-    print('no problem found')
+    say('no problem found')
 
 
 if __name__ == '__main__':

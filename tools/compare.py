@@ -5,7 +5,7 @@ ENTRY is one of
   CHECKPOINT      with its config beside it, as training leaves it
   CONFIG:CHECKPOINT
   WORK_DIR        the best checkpoint of a run
-  FOLDER, ZIP     HQ images, as tools/test.py --save-path and --zip write them
+  FOLDER, ZIP     HQ images, as tools/test.py --out-dir and --zip write them
 
 Behind a checkpoint or work dir, :ema takes the moving average of the weights, :x8 the self-ensemble; LABEL= before an
 entry names it. The first entry is the reference: the others' differences are to it.
@@ -16,23 +16,30 @@ import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.cli import ArgumentParser, ConfigOptions, natural_int
+from facesr.utils.cli import (
+    ArgumentParser,
+    add_device_argument,
+    add_num_argument,
+    add_override_arguments,
+    add_seed_argument,
+)
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                            former={'--images': '--num'})
     parser.add_argument('entries', nargs='+', metavar='ENTRY', help='[LABEL=][CONFIG:]PATH[:ema][:x8]')
-    parser.add_argument('--config', help='whose validation pairs to take (default: those of the first checkpoint), and '
-                        'the config of checkpoints that have none beside them')
-    parser.add_argument('--data-root', metavar='DIR', help="another folder with the layout of the configs' data_root")
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE',
-                        help='override keys of all configs, for example data.workers_per_gpu=0')
-    parser.add_argument('--images', type=natural_int, metavar='N', default=5,
-                        help='how many of the images that differ most to list (default: 5)')
-    parser.add_argument('--seed', type=natural_int, default=0, help='of the bootstrap (default: 0)')
+    parser.add_argument('--config', metavar='CONFIG',
+                        help='whose validation pairs to take (default: those of the first checkpoint), and the config '
+                        'of checkpoints that have none beside them')
+    add_override_arguments(parser)
+    add_num_argument(parser, 'how many of the images that differ most to list', 5, least=0)
+    add_seed_argument(parser, 'of the bootstrap')
     parser.add_argument('--out', action='append', metavar='FILE', default=[], help='write (or replace) a .json, with '
                         'each image, or a .md; may be given twice')
+    add_device_argument(parser)
     return parser.parse_args()
 
 
@@ -43,15 +50,17 @@ def main():
     from facesr.analysis.comparison.contestants import parse_entry
     from facesr.analysis.comparison.format import as_text, check_output, write_comparison
     from facesr.config import load_config
+    from facesr.utils.device import choose_device
+    choose_device(args.device)
     for path in args.out:
         check_output(path)
     entries = [parse_entry(text) for text in args.entries]
     config = load_config(args.config, args.cfg_options, args.data_root) if args.config else None
     comparison = compare(entries, config, args.config, args.cfg_options, args.data_root, args.seed)
-    print(as_text(comparison, args.images))
+    say(*as_text(comparison, args.num).split('\n'))
     for path in args.out:
-        write_comparison(path, comparison, args.images)
-        print(f'written: {path}')
+        write_comparison(path, comparison, args.num)
+        say(f'written: {path}')
 
 
 if __name__ == '__main__':

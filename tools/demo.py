@@ -40,10 +40,10 @@ def run_demo() -> dict:
         'all of it in a browser': f'{WORK_DIR}/report.html',
     }
     _tool('test.py', CONFIG, best, '--out', made['validation metrics'])
-    _tool('test.py', CONFIG, best, '--split', 'test', '--save-path', made['HQ test images'], '--zip',
+    _tool('test.py', CONFIG, best, '--split', 'test', '--out-dir', made['HQ test images'], '--zip',
           made['hand-in zip'])
     _tool('show_degradation.py', CONFIG, '--out', made['LQ samples, as drawn'])
-    _tool('plot_curves.py', WORK_DIR, '--out', made['loss and PSNR curves'])
+    _tool('plot_curves.py', WORK_DIR, '--out-dir', made['loss and PSNR curves'])
     _tool('show_results.py', CONFIG, best, '--out', made['LQ | bicubic | HQ | GT'])
     _tool('report.py', WORK_DIR)
     return made

@@ -8,8 +8,9 @@ import argparse
 import _bootstrap  # noqa: F401
 
 from facesr.utils.choices import EXPORT_FORMATS, OPSET
-from facesr.utils.cli import ArgumentParser, add_config_arguments
+from facesr.utils.cli import ArgumentParser, add_checkpoint_argument, add_config_arguments, add_ema_argument
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 HELP = f'''onnx: opset {OPSET}, one file; safetensors: the generator's weights under its own names, for
 spandrel too; pth: a checkpoint without optimizer and random states, always published'''
@@ -18,12 +19,12 @@ spandrel too; pth: a checkpoint without optimizer and random states, always publ
 def parse_args():
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
+    add_checkpoint_argument(parser)
     parser.add_argument('--format', choices=EXPORT_FORMATS, help=HELP)
     parser.add_argument(
         '--publish', action='store_true', help="add the first 8 digits of the file's SHA-256 to its name, as MMEditing "
         'does; without --format: --format pth')
-    parser.add_argument('--ema', action='store_true', help="take the moving average of the generator's weights")
+    add_ema_argument(parser)
     parser.add_argument(
         '--out', metavar='FILE', help='default: beside the checkpoint, with its name; published, with the name of '
         'CONFIG')
@@ -40,7 +41,7 @@ def main():
     from facesr.export.exporter import export_checkpoint, format_export
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     done = export_checkpoint(cfg, args.checkpoint, args.format or 'pth', args.ema, args.publish, args.out)
-    print(f'written: {format_export(done)}')
+    say(f'written: {format_export(done)}')
 
 
 if __name__ == '__main__':

@@ -6,8 +6,9 @@ import argparse
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.cli import ArgumentParser
+from facesr.utils.cli import ArgumentParser, add_ema_argument
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def share(text: str) -> float:
@@ -28,7 +29,7 @@ def parse_args():
     parser.add_argument('gan', metavar='GAN_CKPT', help='checkpoint of the GAN, for example '
                         'work_dirs/esrgan_ffhq/latest.pth')
     parser.add_argument('--alpha', type=share, default=0.8, help='share of the GAN, from 0 to 1 (default: 0.8)')
-    parser.add_argument('--ema', action='store_true', help="take the moving averages of the generators' weights")
+    add_ema_argument(parser)
     parser.add_argument('--out', metavar='FILE', required=True, help='the .pth file; never replaces another one')
     return parser.parse_args()
 
@@ -38,7 +39,7 @@ def main():
     args = parse_args()
     from facesr.checkpoint.interpolation import interpolate
     path = interpolate(args.psnr, args.gan, args.alpha, args.out, args.ema)
-    print(f'written: {path} ({1 - args.alpha:g} x {args.psnr} + {args.alpha:g} x {args.gan})')
+    say(f'written: {path} ({1 - args.alpha:g} x {args.psnr} + {args.alpha:g} x {args.gan})')
 
 
 if __name__ == '__main__':

@@ -5,13 +5,14 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser, natural_int
 from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__, former={'--out': '--out-dir'})
     parser.add_argument('logs', nargs='+', metavar='LOG_OR_WORKDIR',
                         help='work dir of a run, all of whose logs are joined, or one *.log.json; several are overlaid')
-    parser.add_argument('--out', metavar='DIR',
+    parser.add_argument('--out-dir', metavar='DIR',
                         help='folder for loss.png, loss.svg, psnr.png and psnr.svg (default, of one work dir: its '
                         'curves/)')
     parser.add_argument('--smooth', type=natural_int, metavar='N',
@@ -21,11 +22,16 @@ def parse_args():
 
 
 def out_folder(args) -> Path:
-    if args.out is None and (len(args.logs) > 1 or Path(args.logs[0]).is_file()):
-        raise UserError('give --out, a folder for the curves; only those of one work dir have their place in it')
-    out = Path(args.out or Path(args.logs[0]) / 'curves')
+    for path in map(Path, args.logs):
+        if path.suffix in ('.pth', '.py', '.log'):
+            raise UserError(f'{path}: is no JSON log; give the work dir of the run, as {path.parent}, or its *.log.json'
+                            if path.suffix != '.py' else
+                            f'{path}: is a config; give the work dir of a run, as work_dirs/{path.stem}')
+    if args.out_dir is None and (len(args.logs) > 1 or Path(args.logs[0]).is_file()):
+        raise UserError('give --out-dir, a folder for the curves; only those of one work dir have their place in it')
+    out = Path(args.out_dir or Path(args.logs[0]) / 'curves')
     if out.suffix in ('.png', '.svg') or out.is_file():
-        raise UserError(f'--out {out}: give a folder, for loss.png, loss.svg, psnr.png and psnr.svg')
+        raise UserError(f'--out-dir {out}: give a folder, for loss.png, loss.svg, psnr.png and psnr.svg')
     return out
 
 
@@ -38,9 +44,9 @@ def main():
     runs = read_runs(args.logs)
     for run in runs:
         for note in run.notes():
-            print(note)
+            say(note)
     for path in plot_curves(runs, out, args.smooth):
-        print(f'written: {path}')
+        say(f'written: {path}')
 
 
 if __name__ == '__main__':

@@ -4,20 +4,27 @@ import sys
 import _bootstrap  # noqa: F401
 
 from facesr.utils.choices import TILE
-from facesr.utils.cli import ArgumentParser, ConfigOptions, add_inference_arguments, natural_int
+from facesr.utils.cli import (
+    ArgumentParser,
+    add_checkpoint_argument,
+    add_config_arguments,
+    add_inference_arguments,
+    natural_int,
+)
 from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
     parser = ArgumentParser(
-        description=__doc__,
+        description=__doc__, former={'--out': '--out-dir'},
         epilog='PNGs are named like their inputs. Earlier ones of this tool are replaced, nothing else is. Grey images '
         'stay grey; transparency (upscaled bicubically) and ICC profiles are kept; EXIF rotation is carried out, other '
         'EXIF data are not copied; deeper colours become 8 bits.')
-    parser.add_argument('config', help='config file, for example configs/srresnet_ffhq.py')
-    parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
+    add_config_arguments(parser, data=False)
+    add_checkpoint_argument(parser)
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='an image, or a folder of them')
-    parser.add_argument('--out', metavar='DIR', required=True, help='folder for the PNGs')
+    parser.add_argument('--out-dir', metavar='DIR', required=True, help='folder for the PNGs')
     parser.add_argument('--skip-existing', action='store_true',
                         help='leave images alone whose PNG is there, for example to go on after an interruption')
     parser.add_argument('--tile', type=natural_int, default=TILE, metavar='N',
@@ -31,8 +38,6 @@ def parse_args():
     parser.add_argument('--face-weights', metavar='FILE',
                         help="weights of facexlib's face detector (default: those in facexlib's folder)")
     add_inference_arguments(parser)
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE',
-                        help='override config keys; comes last')
     return parser.parse_intermixed_args()
 
 
@@ -44,26 +49,28 @@ def main():
     from facesr.inference.network import network
     from facesr.inference.restore import Restorer, find_images, plan, restore_photos
     from facesr.models.build import load_model
+    from facesr.utils.device import choose_device
+    choose_device(args.device)
     if args.face_weights and not args.crop_faces:
         raise UserError('--face-weights: goes with --crop-faces')
     if args.skip_existing and args.crop_faces:
         raise UserError('--skip-existing: with --crop-faces it is not known which faces are missing; leave it out')
     images, others = find_images(args.inputs)
-    jobs = plan(images, args.out, args.crop_faces, args.skip_existing)
+    jobs = plan(images, args.out_dir, args.crop_faces, args.skip_existing)
     model = load_model(load_config(args.config, args.cfg_options), args.checkpoint, args.ema)
     device = next(model.parameters()).device
     finder = build_face_finder(args.face_weights, device) if args.crop_faces else None
     net = network(model, self_ensemble=args.self_ensemble, amp=args.amp)
     there = f'; {len(images) - len(jobs)} were there' if args.skip_existing else ''
-    print(f'images: {len(jobs)}, on {device}{there}' + (f'; other files in the folders: {others}' if others else ''))
+    say(f'images: {len(jobs)}, on {device}{there}' + (f'; other files in the folders: {others}' if others else ''))
 
     outcome = restore_photos(jobs, Restorer(net, args.tile, args.overlap, measured=network(model)), finder)
     for note, count in outcome.notes.items():
-        print(f'{note}: {count} of them')
-    print(f'written: {outcome.written} PNG files in {args.out}')
+        say(f'{note}: {count} of them')
+    say(f'written: {outcome.written} PNG files in {args.out_dir}')
     if outcome.failures:
         for failure in outcome.failures[:-1]:
-            print(f'not restored: {failure}', file=sys.stderr)
+            say(f'not restored: {failure}', file=sys.stderr)
         more = f' ({len(outcome.failures)} of {len(jobs)} images were not restored)' if len(jobs) > 1 else ''
         raise UserError(f'{outcome.failures[-1]}{more}')
 

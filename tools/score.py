@@ -4,6 +4,7 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import ArgumentParser
 from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
@@ -28,12 +29,12 @@ def main():
     try:
         result = score(args.predictions, dict(zip(hq_names(paths), paths, strict=True)))
     except PredictionError as error:
-        print(*error.problems.lines(), sep='\n')
+        say(*error.problems.lines())
         raise UserError(f'{args.predictions}: {len(error.problems)} problem(s), listed above; not scored') from None
-    print(format_score(result))
+    say(*format_score(result).split('\n'))
     if args.out:
         write_score(args.out, result, predictions=args.predictions, gt=args.gt)
-        print(f'written: {args.out}')
+        say(f'written: {args.out}')
 
 
 if __name__ == '__main__':

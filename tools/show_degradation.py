@@ -3,17 +3,18 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.cli import ArgumentParser, add_config_arguments, natural_int, positive_int
+from facesr.utils.cli import ArgumentParser, add_config_arguments, add_num_argument, add_seed_argument
 from facesr.utils.errors import UserError, report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
-    parser = ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__, former={'--samples': '--num'})
     add_config_arguments(parser)
     parser.add_argument('--image', metavar='FILE', help="GT image (default: the first of the config's training images)")
     parser.add_argument('--beside', metavar='CONFIG', help='another config to show too, without overrides')
-    parser.add_argument('--samples', type=positive_int, metavar='N', default=6, help='LQ samples (default: 6)')
-    parser.add_argument('--seed', type=natural_int, default=0, help='of the first sample; they count up (default: 0)')
+    add_num_argument(parser, 'LQ samples', 6)
+    add_seed_argument(parser, 'of the first sample; they count up')
     parser.add_argument('--out', metavar='PNG', default='work_dirs/degradation.png', help='default: %(default)s')
     return parser.parse_args()
 
@@ -21,7 +22,6 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
-    import cv2
     from _reference import compare
 
     from facesr.analysis.figures.degradation import plot_degradation
@@ -37,13 +37,13 @@ def main():
         recipes.append((args.beside, require_recipe(load_config(args.beside), args.beside)))
     dataset = train_dataset_cfg(cfg)
     path = Path(args.image or Path(dataset.gt_folder, require_images(dataset.gt_folder, cfg)[0]))
-    gt = cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB)
+    gt = read_image(path)
     if not all(recipe.fits(*gt.shape[:2], dataset.scale) for _, recipe in recipes):
         raise UserError(f'{path} is {gt.shape[1]}x{gt.shape[0]}, which the degradation does not make {dataset.scale} '
                         'times smaller; give another --image')
-    seeds = range(args.seed, args.seed + args.samples)
+    seeds = range(args.seed, args.seed + args.num)
     plot_degradation(gt, [(name, [compare(gt, recipe, seed) for seed in seeds]) for name, recipe in recipes], out)
-    print(f'written: {out} ({path})')
+    say(f'written: {out} ({path})')
 
 
 if __name__ == '__main__':

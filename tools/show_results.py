@@ -3,17 +3,24 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.cli import ArgumentParser, add_config_arguments, add_inference_arguments, natural_int
+from facesr.utils.cli import (
+    ArgumentParser,
+    add_checkpoint_argument,
+    add_config_arguments,
+    add_images_argument,
+    add_inference_arguments,
+    natural_int,
+)
 from facesr.utils.errors import report_user_errors
+from facesr.utils.terminal import say
 
 
 def parse_args():
     parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
+    add_checkpoint_argument(parser)
     add_inference_arguments(parser)
-    parser.add_argument('--images', nargs='+', metavar='NAME',
-                        help='show these, for example 00003.png 00007.png, and restore no others')
+    add_images_argument(parser, 'show these and restore no others')
     parser.add_argument('--crop', nargs=3, type=natural_int, metavar=('X', 'Y', 'SIZE'),
                         help='the square to enlarge, in GT pixels: left, top, side (default: where there is most '
                         "detail in each image's middle)")
@@ -37,7 +44,9 @@ def main():
     from facesr.evaluation.test import load_split
     from facesr.inference.network import network
     from facesr.models.build import load_model
+    from facesr.utils.device import choose_device
     from facesr.utils.files import output_file
+    choose_device(args.device)
     out = output_file(args.out, '.png')
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, 'val')
@@ -46,9 +55,9 @@ def main():
     rows = named(net, loader, args.images, border) if args.images else best_median_worst(net, loader, border)
     plot_comparison(rows.rows, title(args, rows), out, args.crop)
     for row in rows.rows:
-        print(f'{row.label}: {row.psnr:.4f} dB, bicubic {row.bicubic_psnr:.4f} dB')
-    print(f'mean of {rows.images}: {rows.mean:.4f} dB, bicubic {rows.bicubic_mean:.4f} dB')
-    print(f'written: {out}')
+        say(f'{row.label}: {row.psnr:.4f} dB, bicubic {row.bicubic_psnr:.4f} dB')
+    say(f'mean of {rows.images}: {rows.mean:.4f} dB, bicubic {rows.bicubic_mean:.4f} dB')
+    say(f'written: {out}')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,5 @@
 """Which images a comparison shows."""
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from torch.utils.data import DataLoader
 
 from facesr.evaluation.evaluator import Restored, bicubic_psnr, restore
-from facesr.evaluation.metrics import psnr_of_arrays
-from facesr.utils.errors import UserError
+from facesr.utils.errors import UserError, did_you_mean
+from facesr.utils.psnr import psnr_of_arrays
 
 
-class Row(NamedTuple):
+class Example(NamedTuple):
     """An image to show.
 
     Attributes:
@@ -26,11 +26,11 @@ class Row(NamedTuple):
     bicubic_psnr: float
 
 
-class Rows(NamedTuple):
-    """Rows of a comparison, and what they were chosen from.
+class Examples(NamedTuple):
+    """Examples of a comparison, and what they were chosen from.
 
     Attributes:
-        rows (list[Row]): To be shown.
+        rows (list[Example]): To be shown.
         images (int): How many were measured.
         mean (float): Their mean PSNR in dB.
         bicubic_mean (float): That of bicubic upscaling.
@@ -41,7 +41,7 @@ class Rows(NamedTuple):
     bicubic_mean: float
 
 
-def best_median_worst(net: Callable, loader, crop_border: int = 0) -> Rows:
+def best_median_worst(net: Callable, loader: DataLoader, crop_border: int = 0) -> Examples:
     """Measure all pairs, and restore three of them once more to show: memory does not depend on their number.
 
     Args:
@@ -50,7 +50,7 @@ def best_median_worst(net: Callable, loader, crop_border: int = 0) -> Rows:
         crop_border (int): Pixels at each side that PSNR leaves out. Default: 0.
 
     Returns:
-        Rows: Best, median (of an even number the better of the two in the middle) and worst by PSNR; fewer where
+        Examples: Best, median (of an even number the better of the two in the middle) and worst by PSNR; fewer where
             there are fewer images.
     """
     measured = [_measure(image, crop_border) for image in restore(net, loader)]
@@ -60,10 +60,10 @@ def best_median_worst(net: Callable, loader, crop_border: int = 0) -> Rows:
     chosen = dict(reversed(chosen.items()))
     rows = _rows(net, loader, list(chosen), crop_border)
     rows = [row._replace(label=f'{label}: {row.label}') for row, label in zip(rows, chosen.values(), strict=True)]
-    return Rows(rows, len(measured), *map(fmean, zip(*measured, strict=True)))
+    return Examples(rows, len(measured), *map(fmean, zip(*measured, strict=True)))
 
 
-def named(net: Callable, loader, names, crop_border: int = 0) -> Rows:
+def named(net: Callable, loader: DataLoader, names: Sequence[str], crop_border: int = 0) -> Examples:
     """Restore the images of these names alone, in their order.
 
     Args:
@@ -75,18 +75,34 @@ def named(net: Callable, loader, names, crop_border: int = 0) -> Rows:
     Raises:
         UserError: There is no such image.
     """
-    paths = [Path(info['lq_path']) for info in loader.dataset.data_infos]
-    places = {key: i for i, path in enumerate(paths) for key in (path.stem, path.name)}
-    missing = [name for name in names if name not in places]
-    if missing:
-        raise UserError(f'--images: no {missing[0]} in {paths[0].parent}; it has {paths[0].name} to {paths[-1].name}')
-    rows = _rows(net, loader, list(dict.fromkeys(places[name] for name in names)), crop_border)
-    return Rows(rows, len(rows), fmean(row.psnr for row in rows), fmean(row.bicubic_psnr for row in rows))
+    places = find_places([info['lq_path'] for info in loader.dataset.data_infos], names)
+    rows = _rows(net, loader, places, crop_border)
+    return Examples(rows, len(rows), fmean(row.psnr for row in rows), fmean(row.bicubic_psnr for row in rows))
+
+
+def find_places(paths: Sequence, names: Iterable[str]) -> list[int]:
+    """Where the images of some names are among paths, each once, in the order of the names.
+
+    Args:
+        paths (Sequence[str | Path]): Of image files in one folder.
+        names (Iterable[str]): With or without suffix.
+
+    Raises:
+        UserError: There is no such image.
+    """
+    paths = [Path(path) for path in paths]
+    known = {path.stem: i for i, path in enumerate(paths)} | {path.name: i for i, path in enumerate(paths)}
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, (path.name for path in paths))
+            raise UserError(f'--images {name}: no such image in {paths[0].parent}, which has {paths[0].name} to '
+                            f'{paths[-1].name}{hint and "; " + hint}')
+    return list(dict.fromkeys(known[name] for name in names))
 
 
 def _rows(net: Callable, loader, indices: list, crop_border: int) -> list:
     subset = DataLoader(loader.dataset, sampler=indices, collate_fn=loader.collate_fn)
-    return [Row(Path(image.lq_path).name, image, *_measure(image, crop_border)) for image in restore(net, subset)]
+    return [Example(Path(image.lq_path).name, image, *_measure(image, crop_border)) for image in restore(net, subset)]
 
 
 def _measure(image: Restored, crop_border: int) -> tuple:

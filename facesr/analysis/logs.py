@@ -1,11 +1,12 @@
 """Training logs: this project's `*.log.json`, MMEditing 0.x's, and the `scalars.json` of 1.x (MMEngine)."""
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from facesr.utils.errors import UserError
+from facesr.utils.log_files import LOG_SUFFIX, log_files
 
-LOG_SUFFIX = '.log.json'
 MMENGINE_LOGS = '*/vis_data/scalars.json'  # below a work dir
 RESTART_RISE = 1.5  # from one record to the next; warm-ups and cyclic rates rise more slowly once they have fallen
 
@@ -56,7 +57,7 @@ class Run:
         return (-max(points)[1], max(points)[0]) if points else None
 
 
-def read_runs(paths) -> list:
+def read_runs(paths: Iterable) -> list:
     """Read runs from work dirs and logs.
 
     Lines that cannot be read (a kill or a full disk cuts them off) are skipped and counted. A validation
@@ -66,8 +67,8 @@ def read_runs(paths) -> list:
     then validations are placed at the training record before them, and left out if there is none.
 
     Args:
-        paths (list[str | Path]): Work dirs, of which all logs are joined in the order of their names (that is of
-            time), or JSON logs. Where logs overlap, the later one counts.
+        paths (list[str | Path]): Work dirs, of which all logs are joined in the order they were written (see
+            `log_files`), or JSON logs. Where logs overlap, the later one counts.
 
     Returns:
         list[Run]: One per path; a path given twice counts once.
@@ -117,7 +118,7 @@ def _name(path: Path) -> str:
 
 def _log_files(path: Path) -> list:
     if path.is_dir():
-        logs = sorted(path.glob(f'*{LOG_SUFFIX}')) or sorted(path.glob(MMENGINE_LOGS))
+        logs = log_files(path) or sorted(path.glob(MMENGINE_LOGS))
         if not logs:
             raise UserError(f'{path}: no *{LOG_SUFFIX} in it; give the work dir of a run')
         return logs
@@ -160,24 +161,40 @@ def _parse(line: str) -> dict | None:
 
 
 def _place_validations(records: list) -> dict:
+    """Records by mode; validations whose `iter` is no training iteration get that of the training record before."""
     train = [record for record in records if record['mode'] == 'train']
-    around, count = [], 0  # each validation, with the training records before and after it
+    validations = _with_neighbours(records)
+    # mmcv's EvalHook logs the number of its batches, MMEngine may log the epoch: the same in a whole file, or no order.
+    plain = len({record['iter'] for record, _, _ in validations}) > 1 or all(_in_order(*found) for found in validations)
+    if plain:
+        return {'train': train, 'val': [record for record, _, _ in validations]}
+    return {'train': train, 'val': [dict(record, iter=before['iter'], lr=None) for record, before, _ in validations
+                                    if before]}
+
+
+def _with_neighbours(records: list) -> list[tuple]:
+    """Each validation with the training record before and the one after it in the file, None where there is none."""
+    found, before = [], None
     for record in records:
         if record['mode'] == 'train':
-            count += 1
+            before = record
         else:
-            around.append((record, train[count - 1] if count else None, train[count] if count < len(train) else None))
-    if len({record['iter'] for record, _, _ in around}) > 1 or all(_in_order(*records) for records in around):
-        return {'train': train, 'val': [record for record, _, _ in around]}
-    placed = [dict(record, iter=before['iter'], lr=None) for record, before, _ in around if before]
-    return {'train': train, 'val': placed}
+            found.append((record, before))
+    afters, after = [], None
+    for record in reversed(records):
+        if record['mode'] == 'train':
+            after = record
+        else:
+            afters.append(after)
+    return [(record, before, after) for (record, before), after in zip(found, reversed(afters), strict=True)]
 
 
-def _in_order(record: dict, before, after) -> bool:
+def _in_order(record: dict, before: dict | None, after: dict | None) -> bool:
+    """Whether a validation's `iter` lies between those of its neighbours."""
     if before and record['iter'] < before['iter']:
         return False
     joined = before and after and after['iter'] < before['iter']  # a file that a resumed run was added to
-    return not after or joined or record['iter'] <= after['iter']
+    return bool(not after or joined or record['iter'] <= after['iter'])
 
 
 def _replace(by_iter: dict, found: list) -> None:

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.naming import find_latest, numbered_checkpoints
-from facesr.config import Config, load_config
+from facesr.config import RECORDED, Config, load_config
 from facesr.evaluation.metrics import EMA_SUFFIX
 from facesr.utils.errors import UserError
+from facesr.utils.log_files import first_record, log_files
 
 
 class Sources(NamedTuple):
@@ -31,7 +32,8 @@ class Sources(NamedTuple):
     chosen: str
 
 
-def find_sources(work_dir, config=None, checkpoint=None, options=None, data_root=None, ema=None,
+def find_sources(work_dir: str | Path, config: str | Path | None = None, checkpoint: str | Path | None = None,
+                 options: dict | None = None, data_root: str | None = None, ema: bool | None = None,
                  images: bool = True) -> Sources:
     """Find config and checkpoint of a run and read them.
 
@@ -48,6 +50,8 @@ def find_sources(work_dir, config=None, checkpoint=None, options=None, data_root
         UserError: Something is missing, or there are several configs.
     """
     work_dir = Path(work_dir)
+    if work_dir.is_file() and work_dir.suffix == '.py':
+        raise UserError(f'{work_dir}: is a config; give the work dir of a run, as work_dirs/{work_dir.stem}')
     if work_dir.is_file():
         raise UserError(f'{work_dir}: is a file; give the work dir of a run, as {work_dir.parent}')
     if not work_dir.is_dir():
@@ -57,8 +61,9 @@ def find_sources(work_dir, config=None, checkpoint=None, options=None, data_root
         raise UserError(f'{work_dir}: no checkpoint in it; give one with --checkpoint, or --no-images for settings and '
                         'curves alone')
     meta = read_checkpoint(found)['meta'] if images else {}
-    config = Path(config) if config else _find_config(work_dir, str(meta.get('exp_name', '')))
-    cfg = load_config(config, options, data_root)
+    recorded = config is None
+    config = Path(config) if config else _find_config(work_dir, str(meta.get('exp_name') or _logged_name(work_dir)))
+    cfg = load_config(config, options, data_root, recorded)
     if ema is None:
         best_by = (cfg.get('evaluation') or {}).get('save_best') or ''
         ema = bool(images) and best_by.endswith(EMA_SUFFIX) and found.name.startswith(f'best_{best_by}_')
@@ -76,9 +81,17 @@ def _find_checkpoint(work_dir: Path) -> tuple:
 
 def _find_config(work_dir: Path, name: str) -> Path:
     """The config that the run wrote: the only one, or the one called as the checkpoint says."""
-    configs = sorted(work_dir.glob('*.py'))
+    configs = sorted({*work_dir.glob('*.py'), *(path.with_name(f'{path.name.removesuffix(RECORDED)}.py')
+                                                for path in work_dir.glob(f'*{RECORDED}'))})
     named = [path for path in configs if path.stem == name.removesuffix('.py')]
     if len(configs) == 1 or named:
         return (named or configs)[0]
     found = f'has {", ".join(path.name for path in configs)}' if configs else 'no config in it'
     raise UserError(f'{work_dir}: {found}; give the config of the run with --config')
+
+
+def _logged_name(work_dir: Path) -> str:
+    """What the newest log says the run is called; nothing where it does not."""
+    logs = log_files(work_dir)
+    name = first_record(logs[-1]).get('exp_name') if logs else None
+    return name if isinstance(name, str) else ''

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import torch
 
-from facesr.checkpoint.io import read_checkpoint
+from facesr.checkpoint.io import newest_of, read_checkpoint
 from facesr.checkpoint.weights import GENERATOR, generator_weights
 from facesr.utils.errors import CheckpointError
-from facesr.utils.files import atomic_path, file_sha256, output_file
+from facesr.utils.files import atomic_path, file_sha256, is_there, output_file
 from facesr.utils.versions import version
 
 
-def interpolate(psnr_checkpoint, gan_checkpoint, alpha: float, out, ema: bool = False) -> Path:
+def interpolate(psnr_checkpoint: str | Path, gan_checkpoint: str | Path, alpha: float, out: str | Path,
+                ema: bool = False) -> Path:
     """Write the checkpoint of a generator with weights (1 - alpha) x PSNR + alpha x GAN.
 
     Noise and artifacts of the GAN fade with alpha, and so do its textures; no training is needed. What comes out has
@@ -39,16 +40,14 @@ def interpolate(psnr_checkpoint, gan_checkpoint, alpha: float, out, ema: bool = 
                  for end, source in zip(ends, (psnr_checkpoint, gan_checkpoint), strict=True))
     _require_same_generator(psnr, gan, psnr_checkpoint, gan_checkpoint)
     about = dict(alpha=alpha, weights='moving average' if ema else 'trained', psnr=Path(psnr_checkpoint).name,
-                 psnr_sha256=file_sha256(psnr_checkpoint), gan=Path(gan_checkpoint).name,
-                 gan_sha256=file_sha256(gan_checkpoint))
+                 psnr_sha256=file_sha256(newest_of(psnr_checkpoint)), gan=Path(gan_checkpoint).name,
+                 gan_sha256=file_sha256(newest_of(gan_checkpoint)))
     origin = {key: value for key, value in ends[1]['meta'].items() if key == 'exp_name'}
     checkpoint = dict(meta=dict(origin, mmcv_version=version('mmcv'), interpolation=about),
                       state_dict={GENERATOR + name: _between(psnr[name], gan[name], alpha) for name in gan})
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
-    if path.exists() and path.read_bytes() != buffer.getvalue():
-        raise CheckpointError(f'{path}: is there already and has other content; give another name with --out, or '
-                              'remove it')
+    is_there(path, buffer.getvalue(), 'give another name with --out, or remove it', CheckpointError)
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(buffer.getbuffer())
     return path

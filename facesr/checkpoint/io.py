@@ -13,25 +13,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from facesr.checkpoint.foreign import plain_checkpoint, read_mmengine
+from facesr.checkpoint.integrity import check_archive, check_shape
+from facesr.checkpoint.naming import LATEST, numbered_checkpoints
 from facesr.checkpoint.safetensors import is_safetensors, read_safetensors
 from facesr.checkpoint.weights import GENERATOR
 from facesr.utils.dist import unwrapped
-from facesr.utils.errors import CheckpointError
+from facesr.utils.errors import CheckpointError, DamagedCheckpoint
 from facesr.utils.files import require_space, write_atomic
 from facesr.utils.versions import version
 
 # What torch raises on files that are something else; its unpickler takes texts for pickles.
 NOT_A_CHECKPOINT = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
-                    AssertionError, struct.error)
+                    AssertionError, struct.error, RecursionError, MemoryError, zipfile.BadZipFile)
 
 
-def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
+def save_checkpoint(path: str | Path, model: nn.Module, optimizer: dict | None = None, meta: dict | None = None,
+                    **more) -> None:
     """Write an mmcv-style checkpoint atomically.
 
     Args:
         path (str | Path): The file; replaced only once the new one is whole.
-        model (nn.Module): Its weights are stored from the CPU, without a wrapper's prefix.
+        model (nn.Module): Its weights are stored without a wrapper's prefix. They and everything else are stored as
+            tensors of the CPU, so that any machine reads them.
         optimizer (dict[str, Optimizer] | None): Optimizers by name, as MMEditing has them.
         meta (dict | None): Plain values only (str, numbers, lists, dicts).
         more: Further entries, tensors and plain values only; None is left out.
@@ -45,11 +51,11 @@ def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
     for name, value in weights.items():
         weights[name] = value.cpu()
     checkpoint = dict(meta=dict(meta or {}, mmcv_version=version('mmcv')), state_dict=weights,
-                      **{name: value for name, value in more.items() if value is not None})
+                      **{name: _on_host(value) for name, value in more.items() if value is not None})
+    if optimizer:
+        checkpoint['optimizer'] = {name: _on_host(optim.state_dict()) for name, optim in optimizer.items()}
     if not all(bool(value.isfinite().all()) for value in checkpoint['state_dict'].values()):
         raise FloatingPointError('weights are NaN or infinite')
-    if optimizer:
-        checkpoint['optimizer'] = {name: optim.state_dict() for name, optim in optimizer.items()}
     # By way of memory: torch reports a full disk as some RuntimeError, and only after filling it.
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
@@ -57,39 +63,94 @@ def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
     write_atomic(path, buffer.getbuffer())
 
 
+def _on_host(thing):
+    if torch.is_tensor(thing):
+        return thing.cpu()
+    if isinstance(thing, dict):
+        return {key: _on_host(value) for key, value in thing.items()}
+    return type(thing)(map(_on_host, thing)) if isinstance(thing, (list, tuple)) else thing
+
+
 def read_checkpoint(path, map_location='cpu') -> dict:
-    """Read a checkpoint; only tensors and plain values are accepted (`weights_only`).
+    """Read a checkpoint; only tensors and plain values are accepted (`weights_only`), and only as they were written.
 
     Args:
-        path (str | Path): A file of ours, of MMEditing's, a bare state dict, or a generator's weights as .safetensors.
+        path (str | Path): A file of ours, of MMEditing's, BasicSR's or MMagic's, a bare state dict, or a generator's
+            weights as .safetensors.
+            Of `latest.pth` the checkpoint that `newest_of` names.
         map_location (str | torch.device): As for `torch.load`.
 
     Returns:
         dict: With `state_dict` (names without `module.`) and `meta`, and `optimizer` if it has one.
 
     Raises:
-        CheckpointError: The file is missing, is no checkpoint, or contains pickled code.
+        CheckpointError: The file is missing, is no checkpoint, contains pickled code, or values that training cannot
+            have written.
+        DamagedCheckpoint: It is not what was written once.
     """
-    path = Path(path)
+    return _read(newest_of(path), map_location)
+
+
+def _read(path: Path, map_location) -> dict:
+    if '://' in str(path) or str(path).startswith(('http:/', 'https:/')):  # a Path has one slash of them
+        raise CheckpointError(f'{path}: nothing is downloaded; download it and give the file')
     if path.is_dir():
         raise CheckpointError(f'{path}: is a folder; give a checkpoint{_checkpoints_in(path)}')
     if not path.is_file():
         raise CheckpointError(f'{path}: no such checkpoint{_checkpoints_in(path.parent)}')
+    if path.suffix == '.onnx':
+        raise CheckpointError(f'{path}: is an exported network; give the checkpoint it was made of')
     if is_safetensors(path):
         return _read_generator(path, map_location)
     try:
+        check_archive(path)
         with _numpy_scalars_allowed(), warnings.catch_warnings():
-            warnings.filterwarnings('ignore', '.*TorchScript archive')  # refused below, without torch's lines before it
+            warnings.simplefilter('ignore')  # what is odd is refused below, without torch's lines before it
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except (*NOT_A_CHECKPOINT, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # it may not be read; without a name it comes from torch's reader of a zip that is cut off
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
+            with contextlib.suppress(*NOT_A_CHECKPOINT):
+                return _normalised(read_mmengine(path, map_location), path)
             raise CheckpointError(f'{path}: refused, because reading it would execute pickled code '
                                   '(or it is damaged); save it again with tensors and plain values only') from error
-        raise CheckpointError(f'{path}: not a PyTorch checkpoint, or a damaged one'
-                              f'{_checkpoints_in(path.parent)}') from error
-    return _normalised(checkpoint, path)
+        detail = f' ({error})' if isinstance(error, zipfile.BadZipFile) else ''
+        raise DamagedCheckpoint(f'{path}: not a PyTorch checkpoint, or a damaged one{detail}'
+                                f'{_checkpoints_in(path.parent)}') from error
+    checkpoint = _normalised(checkpoint, path)
+    check_shape(checkpoint, path)
+    return checkpoint
+
+
+def newest_of(path) -> Path:
+    """The checkpoint that is meant by a path: itself, or of `latest.pth` the newest whole one of its folder.
+
+    A kill between writing a checkpoint and letting `latest.pth` lead to it leaves that behind.
+    """
+    path = Path(path)
+    if path.name != LATEST:
+        return path
+    place = path.resolve() if path.is_file() else None
+    known = {other.resolve(): number for number, _, other in numbered_checkpoints(path.parent)}
+    at = -1 if place is None else known.get(place)
+    if at is None:  # a copy
+        at = _read(path, 'cpu')['meta'].get('iter', -1)
+    for number, _, other in reversed(numbered_checkpoints(path.parent)):
+        if number <= at:
+            break
+        if is_whole(other):
+            return other
+    return path
+
+
+def is_whole(path) -> bool:
+    """Whether a file is a checkpoint in torch's format with everything as it was written."""
+    try:
+        check_archive(path)
+        return zipfile.is_zipfile(path)
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def _read_generator(path: Path, map_location) -> dict:
@@ -99,13 +160,16 @@ def _read_generator(path: Path, map_location) -> dict:
 
 
 def _normalised(checkpoint, path) -> dict:
+    if isinstance(checkpoint, dict):
+        checkpoint = plain_checkpoint(checkpoint)
     if isinstance(checkpoint, dict) and 'state_dict' not in checkpoint:
         checkpoint = dict(state_dict=checkpoint)
     state_dict = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else None
     if not isinstance(state_dict, dict) or not all(torch.is_tensor(v) for v in state_dict.values()):
         raise CheckpointError(f'{path}: has no state_dict with weights')
-    checkpoint['state_dict'] = {re.sub(r'^module\.', '', name): value for name, value in state_dict.items()}
-    checkpoint.setdefault('meta', {})
+    checkpoint['state_dict'] = {re.sub(r'^module\.', '', str(name)): value for name, value in state_dict.items()}
+    if not isinstance(checkpoint.setdefault('meta', {}), dict):
+        raise CheckpointError(f'{path}: its entry "meta" is not what training writes')
     return checkpoint
 
 

@@ -1,11 +1,15 @@
 """safetensors files: a generator's weights under its own names, and what the file says about itself."""
+import hashlib
 import importlib
 import json
 from pathlib import Path
 from types import ModuleType
 
-from facesr.utils.errors import CheckpointError, UserError
+import torch
 
+from facesr.utils.errors import CheckpointError, DamagedCheckpoint, UserError
+
+DIGEST = 'sha256'  # among what a file says about itself
 KEY = 'facesr'  # one entry of metadata, of JSON: the library writes several in random order, and no file twice
 
 
@@ -32,7 +36,19 @@ def is_safetensors(path: Path) -> bool:
 def encode_safetensors(model, about: dict) -> bytes:
     """The generator's weights, named as in its own `state_dict`, with `about` as JSON in the metadata."""
     weights = {name: value.contiguous() for name, value in model.generator.state_dict().items()}
+    about = dict(about, **{DIGEST: digest(weights, about)})
     return require_library('safetensors.torch').save(weights, {KEY: json.dumps(about)})
+
+
+def digest(weights: dict, about: dict) -> str:
+    """SHA-256 over weights and what a file says about them (but the generator's config, which nothing here reads)."""
+    said = {key: value for key, value in about.items() if key not in (DIGEST, 'generator')}
+    found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for name in sorted(weights):
+        value = weights[name].detach().contiguous()
+        found.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def read_safetensors(path) -> tuple:
@@ -43,15 +59,19 @@ def read_safetensors(path) -> tuple:
             another program wrote the file.
 
     Raises:
-        CheckpointError: It is damaged, or not such a file.
+        CheckpointError: It is damaged, which is seen by a digest in files of `tools/export.py`, or not such a file.
     """
     library = require_library('safetensors')
     try:
         with library.safe_open(str(path), framework='pt') as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
-            about = json.loads((file.metadata() or {}).get(KEY, '{}'))
+            said = file.metadata() or {}
+            about = json.loads(said.get(KEY, '{}'))
     except (library.SafetensorError, ValueError, RecursionError) as error:
-        raise CheckpointError(f'{path}: not a safetensors file, or a damaged one') from error
+        raise DamagedCheckpoint(f'{path}: not a safetensors file, or a damaged one') from error
     if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
         raise CheckpointError(f'{path}: its metadata "{KEY}" is not what tools/export.py writes')
+    renamed = KEY not in said and any(f'"{DIGEST}"' in text for text in said.values())  # by a flipped bit
+    if renamed or DIGEST in about and about[DIGEST] != digest(weights, about):
+        raise DamagedCheckpoint(f'{path}: is damaged: its weights are not those that were written (SHA-256)')
     return weights, about

@@ -4,11 +4,11 @@ Both libraries are unmaintained. Each module here mends one thing, says what and
 and offers `apply() -> bool`: True if it changed something, False if nothing needed mending (a
 second call, or a stack that is fine as it is).
 """
-from facesr.compat import mmcv_ops, notices, numpy2, torch_streams
+from facesr.compat import mmcv_ops, notices, numpy2, safe_yaml, torch_streams
 
 # Order matters: `notices` must come before the first import of mmcv and OpenCV, `numpy2` before
 # mmedit, and `torch_streams` imports mmcv.parallel, which is safe only after the others.
-BRIDGES = (notices, numpy2, mmcv_ops, torch_streams)
+BRIDGES = (notices, numpy2, mmcv_ops, safe_yaml, torch_streams)
 
 
 def apply() -> list:

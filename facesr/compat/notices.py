@@ -4,6 +4,8 @@
 * `torch.utils.cpp_extension` (imported by mmcv) says "No CUDA runtime is found" wherever a CUDA
   toolkit lies on a machine without a GPU; older releases print it, newer ones log it.
 * torch 2.1 warns of its own TypedStorage when it reads a checkpoint with `weights_only`.
+* mmcv asks for CUDA at import, and torch then warns of a driver that does not serve it; `facesr.utils.device` refuses
+  such a one in a line.
 * OpenCV tells each data-loader worker that `imencode` converts a float image to 8 bits, which is
   just what MMEditing's `RandomJPEGCompression` relies on.
 
@@ -40,7 +42,7 @@ def apply() -> bool:
     if _drop_cuda_notice in logger.filters:
         return False
     logger.addFilter(_drop_cuda_notice)
-    for message in ('On January 1, 2023, MMCV will release', 'TypedStorage is deprecated'):
+    for message in ('On January 1, 2023, MMCV will release', 'TypedStorage is deprecated', 'CUDA initialization'):
         warnings.filterwarnings('ignore', message=message, category=UserWarning)
     if 'torch.utils.cpp_extension' not in sys.modules:
         _import_cpp_extension_quietly()

@@ -9,10 +9,11 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
 from tqdm import tqdm
 
 from facesr.utils.errors import UserError
-from facesr.utils.files import write_atomic
+from facesr.utils.files import is_there, write_atomic
 from facesr.utils.images import list_images, opened_image
 
 LINE = re.compile(r'([^\s\ufeff]+) \((\d+),(\d+),(\d+)\)')
@@ -33,7 +34,7 @@ class ImageInfo(NamedTuple):
         return f'{self.name} ({self.height},{self.width},{self.channels})'
 
 
-def read_info(path, decode: bool = False) -> ImageInfo:
+def read_info(path: str | Path, decode: bool = False) -> ImageInfo:
     """Size and channels of an image from its header; only the file's end is read besides.
 
     Args:
@@ -52,18 +53,19 @@ def read_info(path, decode: bool = False) -> ImageInfo:
         return info_of(path, image)
 
 
-def info_of(path, image) -> ImageInfo:
+def info_of(path: str | Path, image: Image.Image) -> ImageInfo:
     """What an annotation says of an image that Pillow has opened."""
     channels = 3 if image.mode == 'P' else len(image.getbands())  # a palette: decoded it has three
     return ImageInfo(Path(path).name, image.height, image.width, channels)
 
 
-def scan_folder(folder, scale: int = 4) -> list:
+def scan_folder(folder, scale: int = 4, recursive: bool = False) -> list:
     """Annotate every image of a folder, in the order of names.
 
     Args:
         folder (str | Path): GT images.
         scale (int): Upsampling factor, which must divide every height and width.
+        recursive (bool): Those in sub-folders too, as `sub/name.png`. Default: False.
 
     Returns:
         list[ImageInfo]
@@ -75,14 +77,15 @@ def scan_folder(folder, scale: int = 4) -> list:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder; give the folder with the GT images')
-    names = list_images(folder)
+    names = list_images(folder, recursive)
     if not names:
         raise UserError(f'{folder}: no images in it{_hint_subfolder(folder)}')
     spaced = [name for name in names if re.search(r'\s', name)]
     if spaced:
         raise UserError(f'{folder / spaced[0]}: white space in the name of {_images(len(spaced))}, which '
                         'SRAnnotationDataset would read as the end of the name; rename')
-    infos = [read_info(folder / name) for name in tqdm(names, desc='read headers', unit='image', disable=None)]
+    infos = [read_info(folder / name)._replace(name=name)
+             for name in tqdm(names, desc='read headers', unit='image', disable=None)]
     odd = [info for info in infos if info.height % scale or info.width % scale]
     if odd:
         raise UserError(f'{folder / odd[0].name}: {odd[0].width}x{odd[0].height} is not divisible by the scale '
@@ -90,7 +93,7 @@ def scan_folder(folder, scale: int = 4) -> list:
     return infos
 
 
-def read_annotation(ann_file) -> list:
+def read_annotation(ann_file: str | Path) -> list:
     """Read an annotation file back as list[ImageInfo].
 
     Raises:
@@ -104,35 +107,31 @@ def read_annotation(ann_file) -> list:
     except UnicodeDecodeError:
         raise UserError(f'{ann_file}: not a UTF-8 text file; make it anew with tools/make_annotation.py') from None
     if not lines:
-        raise UserError(f'{ann_file}: is empty; make it anew with tools/make_annotation.py --force')
+        raise UserError(f'{ann_file}: is empty; make it anew with tools/make_annotation.py --replace')
     infos = []
     for number, line in enumerate(lines, start=1):
         match = LINE.fullmatch(line)
         if not match:
             raise UserError(f'{ann_file}: line {number} is "{line}", not "name (height,width,channels)"; '
-                            'make the file anew with tools/make_annotation.py --force')
+                            'make the file anew with tools/make_annotation.py --replace')
         infos.append(ImageInfo(match[1], *map(int, match.groups()[1:])))
     return infos
 
 
-def write_annotation(infos, ann_file, force: bool = False) -> bool:
+def write_annotation(infos: list, ann_file: str | Path, force: bool = False) -> bool:
     """Write the annotation file atomically; returns False if the same file was there already.
 
     Raises:
         UserError: A different file is there and `force` is off.
     """
     text = ''.join(f'{info.line}\n' for info in infos)
-    ann_file = Path(ann_file)
-    if ann_file.exists():
-        if ann_file.is_file() and ann_file.read_bytes() == text.encode():
-            return False
-        if not force or ann_file.is_dir():
-            raise UserError(f'{ann_file}: already there with other contents; --force replaces it')
+    if is_there(ann_file, text.encode(), '--replace does it', replace=force):
+        return False
     write_atomic(ann_file, text)
     return True
 
 
-def differences(annotated, found) -> list:
+def differences(annotated: list, found: list) -> list:
     """What sets an annotation apart from a folder's images: one line per difference, in words."""
     annotated_names = Counter(info.name for info in annotated)
     ours = {info.name: info for info in annotated}
@@ -144,7 +143,7 @@ def differences(annotated, found) -> list:
                for name in sorted(ours.keys() & theirs.keys()) if ours[name] != theirs[name]])
 
 
-def not_rgb(infos) -> list:
+def not_rgb(infos: list) -> list:
     """The images that are not three-channel; MMEditing converts them to RGB when it loads them."""
     return [info for info in infos if info.channels != 3]
 

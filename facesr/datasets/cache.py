@@ -2,6 +2,8 @@
 import errno
 import os
 import struct
+import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from hashlib import blake2b
@@ -21,7 +23,8 @@ from facesr.utils.errors import UserError
 from facesr.utils.files import require_space
 
 DATA = 'data.mdb'  # LMDB's name for its file
-HEADER = struct.Struct('<qqiii')  # size and time of change (ns) of the file; height, width, channels
+HEADER = struct.Struct('<qqiiiI')  # size and time of change (ns) of the file; height, width, channels; CRC-32
+LAYOUT = 2  # of an entry; those of another are passed over
 OVERHEAD = 2 * 4096  # bytes an image takes besides its pixels, at most
 CHUNK = 32  # images per transaction: what a kill costs
 READERS = 1024
@@ -33,34 +36,35 @@ class ImageCache:
     """8-bit images by the file that they were decoded from, shared by all of a user's processes on a machine.
 
     An image counts only while its file has the size and the time of change that it had when it was read, which is
-    looked at each time. A kill at any moment leaves the cache whole. It must not lie on a network drive.
+    looked at each time, and its pixels have the checksum that they were put in with. A kill at any moment leaves the
+    cache whole. It must not lie on a network drive.
 
     Args:
         folder (str | Path): Where the cache is, or is to be.
         variant (str): How images are decoded; another has other entries.
     """
 
-    def __init__(self, folder, variant: str = ''):
+    def __init__(self, folder: str | Path, variant: str = ''):
         self.folder, self.variant = Path(folder), variant
         self._place = str(self.folder.resolve())
 
-    def get(self, path):
+    def get(self, path: str | Path) -> np.ndarray | None:
         """The image (h, w, c), uint8, a copy, or None if there is none that is sure to be the file's."""
         return self._look_up([path], _image)[0]
 
-    def missing(self, paths) -> list:
+    def missing(self, paths: Sequence) -> list:
         """Those of some files that `get` would not give."""
         there = self._look_up(paths, lambda _value: True)
         return [path for path, found in zip(paths, there, strict=True) if not found]
 
-    def lacking(self, paths) -> tuple:
+    def lacking(self, paths: Sequence) -> tuple:
         """What `fill` would have to do: the files that are missing, the bytes they take, and both in words."""
         missing = self.missing(paths)
         size = sum(_bytes(path) for path in missing)
         return missing, size, (f'cache of decoded images, {self.folder}: {len(paths) - len(missing)} of {len(paths)} '
                                'images are there' + (f'; the others take {size / 2**20:,.0f} MiB' if missing else ''))
 
-    def fill(self, paths, decode, report=print) -> None:
+    def fill(self, paths: Sequence, decode: Callable, report: Callable = print) -> None:
         """Put in what is missing of some files; shows its progress, and goes on where an earlier call stopped.
 
         Args:
@@ -87,7 +91,7 @@ class ImageCache:
                     chunk = missing[start:start + CHUNK]
                     # Stamped before it is decoded: what is changed in between will not count.
                     images = list(pool.map(lambda path: (self._key(path), _stamp(path), decode(path)), chunk))
-                    _put(environment, [(key, HEADER.pack(*stamp, *image.shape) + image.tobytes())
+                    _put(environment, [(key, _entry(stamp, image))
                                        for key, stamp, image in images if image is not None])
                     progress.update(len(chunk))
         except (lmdb.Error, OSError) as error:
@@ -97,7 +101,7 @@ class ImageCache:
                             '--cfg-options cache_images=DIR') from error
 
     def _key(self, path) -> bytes:
-        return blake2b(f'{self.variant}\0{os.path.abspath(path)}'.encode(), digest_size=16).digest()
+        return blake2b(f'{LAYOUT}\0{self.variant}\0{os.path.abspath(path)}'.encode(), digest_size=16).digest()
 
     def _look_up(self, paths, use) -> list:
         """What `use` makes of the value of each file, or None."""
@@ -169,9 +173,18 @@ def _bytes(path) -> int:
     return info.height * info.width * 3 + OVERHEAD
 
 
-def _image(value) -> np.ndarray:
-    shape = HEADER.unpack_from(value)[2:]
-    return np.frombuffer(value, np.uint8, offset=HEADER.size).reshape(shape).copy()
+def _entry(stamp: tuple, image: np.ndarray) -> bytes:
+    pixels = image.tobytes()
+    return HEADER.pack(*stamp, *image.shape, zlib.crc32(pixels)) + pixels
+
+
+def _image(value) -> np.ndarray | None:
+    """An entry's image, or None if it is not the one that was put in (0.3 ms of 0.8 MB)."""
+    *shape, checksum = HEADER.unpack_from(value)[2:]
+    pixels = np.frombuffer(value, np.uint8, offset=HEADER.size)
+    if zlib.crc32(pixels) != checksum:
+        return None
+    return pixels.reshape(shape).copy()
 
 
 @PIPELINES.register_module()
@@ -183,7 +196,7 @@ class LoadCachedImage(LoadImageFromFile):
         kwargs: `LoadImageFromFile`'s; `flag` must be 'color'.
     """
 
-    def __init__(self, cache, **kwargs):
+    def __init__(self, cache: str | Path, **kwargs):
         super().__init__(**kwargs)
         if self.flag != 'color' or self.convert_to or self.save_original_img or self.io_backend != 'disk':
             raise ValueError('LoadCachedImage reads colour images from disk, without convert_to or save_original_img')
@@ -198,7 +211,7 @@ class LoadCachedImage(LoadImageFromFile):
         results.update({self.key: image, f'{self.key}_path': path, f'{self.key}_ori_shape': image.shape})
         return results
 
-    def decode(self, path):
+    def decode(self, path: str | Path) -> np.ndarray | None:
         """The file's image, not looking into the cache; None if it is unreadable, which training is to report."""
         try:
             return super().__call__({f'{self.key}_path': path})[self.key]

@@ -6,6 +6,7 @@ import facesr.compat.bridged  # noqa: F401
 
 import cv2
 import torch
+from mmcv import ConfigDict
 from mmcv.parallel import collate
 from mmedit.datasets.builder import build_dataset
 from threadpoolctl import threadpool_limits
@@ -14,11 +15,12 @@ from torch.utils.data import DataLoader
 from facesr.datasets.sampler import EndlessSampler
 from facesr.datasets.seeded_samples import SeededSamples
 from facesr.utils import dist
+from facesr.utils.device import cuda_available
 from facesr.utils.errors import mistakes_in
 from facesr.utils.signals import ignore_interrupts
 
 
-def build_train_loader(data_cfg, seed: int, start: int = 0, skip_unreadable: bool = False) -> DataLoader:
+def build_train_loader(data_cfg: ConfigDict, seed: int, start: int = 0, skip_unreadable: bool = False) -> DataLoader:
     """A loader over the training set that never ends (see `EndlessSampler` and `SeededSamples`).
 
     Args:
@@ -39,7 +41,7 @@ def build_train_loader(data_cfg, seed: int, start: int = 0, skip_unreadable: boo
                           **options)
 
 
-def build_eval_loader(data_cfg, split: str) -> DataLoader:
+def build_eval_loader(data_cfg: ConfigDict, split: str) -> DataLoader:
     """A loader that reads `cfg.data`'s 'val' or 'test' once, in the order of names (MMEditing's is the disk's).
 
     Of several processes each reads a part: its rank's image of every `world_size`.
@@ -59,11 +61,13 @@ def most_workers() -> int:
 
 
 def _loader_options(data_cfg, split: str) -> dict:
-    shared = {key: data_cfg[key] for key in ('samples_per_gpu', 'workers_per_gpu') if key in data_cfg}
+    shared = {key: data_cfg[key] for key in ('samples_per_gpu', 'workers_per_gpu', 'pin_memory') if key in data_cfg}
     options = {**shared, **data_cfg.get(f'{split}_dataloader', {})}
     batch_size = options.pop('samples_per_gpu', 1)
     workers = min(options.pop('workers_per_gpu', 0), most_workers())
-    options.setdefault('pin_memory', torch.cuda.is_available())
+    for key in ('persistent_workers', 'prefetch_factor', 'multiprocessing_context') if workers == 0 else ():
+        options.pop(key, None)  # torch refuses them without workers
+    options.setdefault('pin_memory', cuda_available())
     return dict(
         options,
         batch_size=batch_size,

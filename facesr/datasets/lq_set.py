@@ -3,16 +3,17 @@ import hashlib
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from facesr.datasets.annotation import read_info
 from facesr.degradation.cpu import degrade
 from facesr.degradation.recipe import Recipe
 from facesr.utils.errors import UserError
-from facesr.utils.files import remove_leftovers, write_atomic
-from facesr.utils.images import decode_image, list_images
+from facesr.utils.files import is_there, remove_leftovers, write_atomic
+from facesr.utils.images import decode_image, encode_image, list_images
+from facesr.utils.pixels import to_uint8
 
 MANIFEST = 'manifest.jsonl'
 LOSSLESS = ('.png', '.bmp', '.ppm', '.tif', '.tiff')
@@ -22,20 +23,19 @@ def make_lq_image(gt: np.ndarray, recipe: Recipe, name: str, seed: int) -> tuple
     """LQ of one GT image; what is drawn depends on the name and the seed alone.
 
     Args:
-        gt (ndarray): (h, w, 3), uint8, BGR.
+        gt (ndarray): (h, w, 3), uint8, RGB.
         recipe (Recipe): What to draw from.
         name (str): The image's file name.
         seed (int): At least 0.
 
     Returns:
-        tuple[ndarray, Plan]: LQ (h', w', 3), uint8, BGR, and what was done.
+        tuple[ndarray, Plan]: LQ (h', w', 3), uint8, RGB, and what was done.
     """
     plan = recipe.draw(np.random.default_rng([seed, *name.encode()]), *gt.shape[:2])
-    lq = degrade(cv2.cvtColor(gt, cv2.COLOR_BGR2RGB), plan.steps)
-    return cv2.cvtColor((lq * 255).round().clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2BGR), plan
+    return to_uint8(torch.from_numpy(degrade(gt, plan.steps))).numpy(), plan
 
 
-def make_lq_set(gt_folder, lq_folder, recipe: Recipe, scale: int, seed: int = 0) -> tuple:
+def make_lq_set(gt_folder: str | Path, lq_folder: str | Path, recipe: Recipe, scale: int, seed: int = 0) -> tuple:
     """Write an LQ image for each GT image, and a manifest with the parameters of each.
 
     An interrupted call is taken up where it stopped. `manifest.jsonl` holds the recipe and the seed in its first
@@ -132,8 +132,7 @@ def _write_manifest(lq_folder: Path, header: dict, done: dict) -> None:
 
 def _write_image(path: Path, image: np.ndarray) -> str:
     """Returns the file's hash."""
-    data = cv2.imencode(path.suffix, image)[1].tobytes()
-    if path.exists() and path.read_bytes() != data:
-        raise UserError(f'{path}: already there, and not what would be made; move it away')
-    write_atomic(path, data)
+    data = encode_image(image, path.suffix)
+    if not is_there(path, data, 'move it away'):
+        write_atomic(path, data)
     return hashlib.sha256(data).hexdigest()

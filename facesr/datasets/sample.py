@@ -15,9 +15,8 @@ import facesr
 from facesr.config import Config
 from facesr.datasets.lq_set import make_lq_image
 from facesr.degradation.recipe import Recipe
-from facesr.utils.errors import UserError
-from facesr.utils.files import write_atomic
-from facesr.utils.images import encode_png
+from facesr.utils.files import is_there, write_atomic
+from facesr.utils.images import encode_png, read_image
 
 CONFIG = Path(facesr.__file__).resolve().parent.parent / 'configs/_base_/datasets/sample.py'
 GT_SIZE = 512
@@ -28,7 +27,7 @@ VAL_WINDOWS = [(0, 20, 512), (55, 10, 420), (105, 60, 320), (140, 110, 245)]
 TEST_WINDOWS = [(0, 88, 512), (25, 0, 460), (80, 45, 370), (125, 85, 280)]
 
 
-def make_sample(out=None, seed: int = 0) -> dict:
+def make_sample(out: str | Path | None = None, seed: int = 0) -> dict:
     """Write the sample; the same files byte for byte on each call on one machine.
 
     Args:
@@ -44,8 +43,8 @@ def make_sample(out=None, seed: int = 0) -> dict:
     cfg = Config.fromfile(str(CONFIG))
     out = Path(out or cfg.data_root)
     recipe = Recipe(cfg.degradation)
-    collins = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2BGR)
-    hopper = cv2.imread(matplotlib.cbook.get_sample_data('grace_hopper.jpg', asfileobj=False))
+    collins = skimage.data.astronaut()
+    hopper = read_image(matplotlib.cbook.get_sample_data('grace_hopper.jpg', asfileobj=False))
 
     images = {'train/GT': _crops(collins, TRAIN_WINDOWS), 'val/GT': _crops(hopper, VAL_WINDOWS)}
     images['val/LQ'] = _degraded(images['val/GT'], recipe, seed)
@@ -55,8 +54,7 @@ def make_sample(out=None, seed: int = 0) -> dict:
         for folder, group in images.items() for number, image in enumerate(group)
     }
     for path, data in files.items():
-        if path.exists() and path.read_bytes() != data:
-            raise UserError(f'{path}: already there, and not the sample\'s; remove {out} to make the sample anew')
+        is_there(path, data, f'remove {out} to make the sample anew')
     for path, data in files.items():
         write_atomic(path, data)
     return {str(out / folder): len(group) for folder, group in images.items()}

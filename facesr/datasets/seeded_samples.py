@@ -1,6 +1,8 @@
 """Training samples that depend on their position in the order and on nothing else."""
+from bisect import bisect_right
+
 import cv2
-from torch.utils.data import Dataset
+from torch.utils.data import ConcatDataset, Dataset
 
 from facesr.datasets.cache import LoadCachedImage
 from facesr.utils.errors import UserError
@@ -26,7 +28,7 @@ class SeededSamples(Dataset):
             `skipped_images` in the sample's meta. Default: False.
     """
 
-    def __init__(self, dataset, seed: int, skip_unreadable: bool = False):
+    def __init__(self, dataset: Dataset, seed: int, skip_unreadable: bool = False):
         self.dataset, self.seed, self.skip_unreadable = dataset, seed, skip_unreadable
 
     def __len__(self):
@@ -55,17 +57,29 @@ class SeededSamples(Dataset):
 
     @property
     def caches(self) -> list:
-        """The pipeline's `LoadCachedImage`: one, or none."""
-        return [transform for transform in self._inner().pipeline.transforms if isinstance(transform, LoadCachedImage)]
+        """The pipelines' `LoadCachedImage`: one of a dataset, or none."""
+        return [transform for dataset in _parts(self.dataset) for transform in dataset.pipeline.transforms
+                if isinstance(transform, LoadCachedImage)]
 
     @property
     def paths(self) -> list:
         """The GT images' paths."""
-        return [str(info['gt_path']) for info in self._inner().data_infos]
-
-    def _inner(self):
-        return getattr(self.dataset, 'dataset', self.dataset)  # inside a RepeatDataset
+        return [str(info['gt_path']) for dataset in _parts(self.dataset) for info in dataset.data_infos]
 
     def _path(self, index: int) -> str:
-        infos = self._inner().data_infos
-        return str(infos[index % len(infos)]['gt_path'])
+        dataset = self.dataset
+        while not hasattr(dataset, 'data_infos'):
+            if isinstance(dataset, ConcatDataset):
+                part = bisect_right(dataset.cumulative_sizes, index)
+                index -= dataset.cumulative_sizes[part - 1] if part else 0
+                dataset = dataset.datasets[part]
+            else:
+                index, dataset = index % len(dataset.dataset), dataset.dataset
+        return str(dataset.data_infos[index]['gt_path'])
+
+
+def _parts(dataset) -> list:
+    """The datasets that have images, inside those that repeat or join others."""
+    if isinstance(dataset, ConcatDataset):
+        return [part for inner in dataset.datasets for part in _parts(inner)]
+    return _parts(dataset.dataset) if hasattr(dataset, 'dataset') else [dataset]

@@ -2,6 +2,7 @@
 import cv2
 import numpy as np
 from mmedit.datasets.pipelines import blur_kernels
+from scipy.special import j1
 
 from facesr.degradation.plan import Blur
 
@@ -12,7 +13,7 @@ NEGLIGIBLE = 2e-4
 def full_kernel(blur: Blur) -> np.ndarray:
     """The kernel as MMEditing makes it from these numbers: (size, size), float64, sum 1."""
     if blur.kind == 'sinc':
-        return blur_kernels.random_circular_lowpass_kernel([blur.omega, blur.omega], blur.size)
+        return _sinc(blur)
     arguments = (blur.size, blur.sigma_x, blur.sigma_y, blur.angle)
     isotropic = not blur.kind.endswith('aniso')
     if blur.kind.startswith('generalized'):
@@ -20,6 +21,18 @@ def full_kernel(blur: Blur) -> np.ndarray:
     if blur.kind.startswith('plateau'):
         return blur_kernels.bivariate_plateau(*arguments, blur.beta, is_isotropic=isotropic)
     return blur_kernels.bivariate_gaussian(*arguments, is_isotropic=isotropic)
+
+
+def _sinc(blur: Blur) -> np.ndarray:
+    """A disc's inverse Fourier transform. MMEditing's function for it draws from NumPy's global generator, even where
+    there is nothing to choose, which a thread must not do.
+    """
+    offsets = np.arange(blur.size) - (blur.size - 1) / 2
+    radius = np.sqrt(offsets[:, None]**2 + offsets**2)
+    radius[blur.size // 2, blur.size // 2] = 1  # any other than 0
+    kernel = blur.omega * j1(blur.omega * radius) / (2 * np.pi * radius)
+    kernel[blur.size // 2, blur.size // 2] = blur.omega**2 / (4 * np.pi)
+    return kernel / np.sum(kernel)
 
 
 def profile(blur: Blur) -> np.ndarray:

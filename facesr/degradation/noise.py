@@ -1,9 +1,10 @@
 """Noise fields, from a generator of their own on the image's device."""
-import math
-
 import torch
 
 from facesr.degradation.plan import Noise
+from facesr.degradation.transfer import upload
+
+LUMA = [0.299, 0.587, 0.114]  # of R, G and B, as OpenCV has it
 
 
 def noise_field(step: Noise, image: torch.Tensor) -> torch.Tensor:
@@ -26,9 +27,11 @@ def noise_field(step: Noise, image: torch.Tensor) -> torch.Tensor:
 def _poisson(image: torch.Tensor, gray: bool, generator: torch.Generator) -> torch.Tensor:
     """The noise of counting photons, in [0, 1]: as many for white as the image has levels, rounded up to 2^n."""
     if gray:
-        image = image @ image.new_tensor([0.299, 0.587, 0.114]).unsqueeze(1)  # OpenCV's luma
+        image = image @ upload(torch.tensor(LUMA), image.device).unsqueeze(1)
     levels = image.round().clamp(0, 255)
-    used = int(torch.bincount(levels.flatten().int(), minlength=256).count_nonzero())
-    photons = 2**math.ceil(math.log2(used))
+    # All of it on the device, which would have to be waited for if a number were read.
+    used = levels.new_zeros(256).scatter_(0, levels.flatten().long(), 1.0).sum()
+    _, exponent = torch.frexp(used - 1)  # the least power of two that is not below `used`
+    photons = torch.ones_like(exponent) << exponent
     levels /= 255
     return torch.poisson(levels * photons, generator=generator) / photons - levels

@@ -7,20 +7,24 @@ from itertools import islice
 from typing import NamedTuple
 
 import torch
+from torch.utils.data import DataLoader
 
 from facesr.config import Config
 from facesr.datasets.batch_stream import to_device
 from facesr.engine.hooks.eval_hook import SREvalHook
+from facesr.engine.preflight import advice
 from facesr.engine.train import build_runner, build_stream, prepare
 from facesr.evaluation.evaluator import evaluate_loader, mean_metrics
 from facesr.models.build import count_discriminator
-from facesr.utils.memory import peak_memory
+from facesr.models.training_memory import TrainingMemory, training_memory
+from facesr.utils.memory import GIB, MIB, format_peak, peak_memory
+from facesr.utils.precision import amp_dtype
 
 
 class FirstOnly:
     """A loader cut after its first batch."""
 
-    def __init__(self, loader):
+    def __init__(self, loader: DataLoader):
         self.dataset, self.sampler, self._loader = loader.dataset, range(loader.batch_size), loader
 
     def __iter__(self):
@@ -28,7 +32,7 @@ class FirstOnly:
 
 
 class DryRun(NamedTuple):
-    """What was found; times in seconds, memory in MiB (None where unknown), what a cache lacks in words."""
+    """What was found; times in seconds, peak memory (None where unknown) and what a cache lacks in words."""
     parameters: int
     discriminator_parameters: int
     budget: int | None
@@ -40,7 +44,9 @@ class DryRun(NamedTuple):
     step_time: float
     validation_time: float
     metrics: dict
-    memory: float | None
+    memory: str | None
+    card_memory: TrainingMemory | None
+    warnings: list
     caches: list
     expected_time: float
 
@@ -48,21 +54,23 @@ class DryRun(NamedTuple):
 def dry_run(cfg: Config, validate: bool = True) -> DryRun:
     """Build everything, load some batches, take a step and validate an image; nothing is written.
 
-    Where kernels are searched for or compiled first (CUDA, `compile`) the second step is the one that counts.
+    Where kernels are searched for or compiled first (CUDA, `compile`) the second step is the one that counts, and the
+    second time that an image is validated.
 
     Raises:
         UserError: As training would raise it.
     """
     model, parameters = prepare(cfg, validate)
     runner = build_runner(model, cfg, logging.getLogger('facesr.engine.dry_run'), validate)
-    stream = build_stream(cfg)
+    stream = build_stream(cfg, model=model)
     stream.next()  # workers have to start first
     count = 2 * max(1, stream.loader.num_workers)  # workers load ahead: one batch alone would seem to cost nothing
     data_time, batch = _timed(lambda: [stream.next() for _ in range(count)][-1], runner.device)
     data_time, batch = data_time / count, to_device(batch, runner.device)
 
     model.train()
-    for _ in range(2 if runner.device.type == 'cuda' or cfg.get('compile') else 1):
+    times = range(2 if runner.device.type == 'cuda' or cfg.get('compile') else 1)
+    for _ in times:
         with runner.readable_failures():
             step_time, outputs = _timed(lambda: model.train_step(batch, runner.optimizer), runner.device)
     loss = float(outputs['log_vars'].get('loss', float('nan')))
@@ -72,19 +80,23 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
     validation_time, metrics = 0.0, {}
     for hook in validations:
         first = partial(evaluate_loader, model, FirstOnly(hook.dataloader))
-        with runner.readable_failures():
-            validation_time, results = _timed(first, runner.device)
+        for _ in times:
+            with runner.readable_failures():
+                validation_time, results = _timed(first, runner.device)
         if results:  # a rank may have none
             validation_time, metrics = validation_time / len(results), mean_metrics(results)
     # Loading goes on while the device works, unless this process does both.
     per_iteration = step_time + data_time if stream.loader.num_workers == 0 else max(step_time, data_time)
     validated = images * -(-cfg.total_iters // cfg.evaluation.interval) if validations else 0  # the last one always
+    card_memory = training_memory(cfg, amp_dtype(cfg.get('amp'), runner.device))
+    peak = peak_memory(runner.device)
     return DryRun(
         parameters=parameters, discriminator_parameters=count_discriminator(model), budget=cfg.get('budget'),
         training_images=len(stream.loader.dataset), validation_images=images,
         shapes={key: tuple(value.shape) for key, value in batch.items() if torch.is_tensor(value)}, loss=loss,
         data_time=data_time, step_time=step_time, validation_time=validation_time, metrics=metrics,
-        memory=peak_memory(runner.device),
+        memory=peak and format_peak(peak, runner.device), card_memory=card_memory,
+        warnings=_memory_warnings(card_memory, cfg, runner.device),
         caches=[load.cached.lacking(stream.loader.dataset.paths)[-1] for load in stream.loader.dataset.caches],
         expected_time=per_iteration * cfg.total_iters + validated * validation_time)
 
@@ -103,10 +115,23 @@ def format_dry_run(found: DryRun, cfg: Config) -> str:
         f'one step: loss {found.loss:.4f}, {found.step_time:.3f} s, and {found.data_time:.3f} s to load a batch',
         metrics and f'one validation image, untrained: {metrics}, {found.validation_time:.3f} s',
         *found.caches,
-        found.memory and f'peak memory: {found.memory / 1024:.2f} GiB',
+        found.memory and f'peak memory: {found.memory}',
+        found.card_memory and f'computed, of a CUDA card: {found.card_memory.describe()}',
+        *found.warnings,
         f'expected time for {cfg.total_iters} iterations with validation, at this rate: '
         f'{datetime.timedelta(seconds=round(found.expected_time))}',
         'nothing was written')))
+
+
+def _memory_warnings(computed: TrainingMemory | None, cfg: Config, device: torch.device) -> list:
+    """Whether what was computed is more than there may be, or is."""
+    limits = {}
+    if cfg.get('memory_limit_gb'):
+        limits['memory_limit_gb'] = cfg.memory_limit_gb * GIB / MIB
+    if device.type == 'cuda':
+        limits[torch.cuda.get_device_name(device)] = torch.cuda.get_device_properties(device).total_memory / MIB
+    return [f'warning: that is more than {name} ({limit / 1024:.1f} GiB): {advice(cfg, torch.device("cuda"))}'
+            for name, limit in limits.items() if computed and computed.total > limit]
 
 
 def _timed(call, device) -> tuple:

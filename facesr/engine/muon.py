@@ -43,9 +43,9 @@ class MuonAdam(torch.optim.Optimizer):
             raise ValueError(f'lr is {lr}: give a number from 0 on')
         super().__init__(params, dict(lr=lr, momentum=momentum, betas=tuple(betas), eps=eps))
         # A group has one or the other, so that schedules and logs see both as they are.
-        self.param_groups = [{**group, 'params': chosen, 'muon': muon} for group in self.param_groups
-                             for muon in (True, False)
-                             if (chosen := [weight for weight in group['params'] if is_matrix(weight) == muon])]
+        self.param_groups[:] = [{**group, 'params': chosen, 'muon': muon} for group in self.param_groups
+                                for muon in (True, False)
+                                if (chosen := [weight for weight in group['params'] if is_matrix(weight) == muon])]
 
     @torch.no_grad()
     def step(self, closure=None):

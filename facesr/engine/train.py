@@ -1,22 +1,25 @@
 """Training a config: what `tools/train.py` does."""
 import logging
 import sys
+from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import mmedit
 import torch
 from mmcv.utils import collect_env
 from mmedit.apis import set_random_seed
-from mmedit.core import build_optimizers
+from mmedit.core import MMEditVisualizationHook, build_optimizers
 from mmedit.utils import get_root_logger
+from torch import nn
 
 import facesr
-from facesr.checkpoint.io import read_checkpoint
-from facesr.checkpoint.naming import find_latest, numbered_checkpoints
+from facesr.checkpoint.io import newest_of, read_checkpoint
+from facesr.checkpoint.naming import LATEST, find_latest, numbered_checkpoints, point_latest_to
 from facesr.checkpoint.weights import load_weights
-from facesr.config import Config, config_text
-from facesr.datasets.batch_stream import BatchStream
+from facesr.config import DEVICE, Config, filled_in, notices
+from facesr.datasets.batch_stream import BatchStream, OnOwnStream
 from facesr.datasets.checks import check_pairs, check_training_data
 from facesr.datasets.loader import build_eval_loader, build_train_loader
 from facesr.datasets.seeded_samples import SeededSamples
@@ -24,59 +27,93 @@ from facesr.engine.hooks.checkpoint_hook import SRCheckpointHook
 from facesr.engine.hooks.ema_hook import GeneratorEMAHook
 from facesr.engine.hooks.eval_hook import SREvalHook
 from facesr.engine.hooks.text_logger import log_to_file
-from facesr.engine.preflight import PLAIN_STEP, check_choices, check_discriminator, check_numbers, check_schedule
+from facesr.engine.preflight import PLAIN_STEP, check_choices, check_discriminator, check_schedule, longer
+from facesr.engine.record import HarmlessText, LogFile, number_log, record_config, tell_changes
 from facesr.engine.runner import VALIDATION_DUE, SRIterBasedRunner
+from facesr.engine.settings import settings_of
 from facesr.evaluation.metrics import check_metrics, least_side
-from facesr.models.build import build_restorer, check_budget, check_scale, count_discriminator
+from facesr.models.build import build_restorer, check_budget, check_scale, count_discriminator, count_parameters
 from facesr.utils import dist
 from facesr.utils.choices import RESUME_AUTO, RESUME_LATEST
-from facesr.utils.errors import CheckpointError, UserError, mistakes_in
+from facesr.utils.device import explain_cpu
+from facesr.utils.errors import CheckpointError, DamagedCheckpoint, UserError, mistakes_in
 from facesr.utils.files import remove_leftovers, write_atomic
-from facesr.utils.memory import limit_memory, peak_memory
+from facesr.utils.lock import WorkDirLock
+from facesr.utils.memory import enough_memory, format_peak, limit_memory, peak_memory
 from facesr.utils.precision import amp_dtype
+from facesr.utils.terminal import say
 
+AVERAGING = ('ExponentialMovingAverageHook', 'MomentumEMAHook')  # hooks that move `generator_ema`
+LATE_IMPORTS = dict(PaviLoggerHook='pavi')  # what mmcv's hooks import only when training has begun
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
-EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 60, 70, 80, 90
+# The average comes before all hooks of the user's: one of them may fail, and a checkpoint is written then.
+EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 5, 70, 80, 90
+DAMAGED = '.damaged'  # what a checkpoint's name ends with once it was found to be so
 
 
-def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
+def train(cfg: Config, name: str, resume: str | None = None, validate: bool = True) -> None:
     """Train, validate and keep checkpoints in `cfg.work_dir`.
 
     Args:
         cfg (Config): From `load_config`.
         name (str): The experiment's name in logs and checkpoints (the config's file name).
         resume (str | None): A checkpoint to continue from, 'latest' for the work dir's newest, or 'auto' for the
-            newest if there is one, else from the start.
+            newest if there is one, else from the start. Default: None, the config's `resume_from`.
         validate (bool): Validate at the config's interval. Default: True.
 
     Raises:
-        Stopped: SIGINT or SIGTERM asked for it; everything is saved.
-        UserError: Config, data, budget, schedule or checkpoint are not in order (no file was written then), or
-            training came to an end that it says how to avoid.
+        Stopped: A signal asked for it; everything is saved.
+        UserError: Another training has the work dir, config, data, budget, schedule or checkpoint are not in order (no
+            file was written then), or training came to an end that it says how to avoid.
     """
     work_dir = Path(cfg.work_dir)
-    resume = _find_resume(resume, work_dir)
+    if work_dir.exists() and not work_dir.is_dir():
+        raise UserError(f'--work-dir {work_dir}: is a file; give a folder')
+    with _alone_in(work_dir) as lock:
+        _train(cfg, name, resume, validate, work_dir, lock)
+
+
+def _train(cfg: Config, name: str, resume, validate: bool, work_dir: Path, lock: WorkDirLock) -> None:
+    resume, damaged = _find_resume(resume or cfg.get('resume_from'), work_dir)
     model, parameters = prepare(cfg, validate, load=not resume)
     with mistakes_in('log_level'):
         logger = get_root_logger(log_level=cfg.log_level)
+    if not any(isinstance(known, HarmlessText) for known in logger.filters):
+        logger.addFilter(HarmlessText())
     runner = build_runner(model, cfg, logger, validate, cfg.work_dir)
     if resume:
         runner.resume(resume)
-        _refuse_to_leave_newer_ones_behind(resume, runner.iter, work_dir)
+        _refuse_to_leave_newer_ones_behind(resume, runner.iter, work_dir, damaged)
     if runner.iter >= cfg.total_iters and not runner.meta['hook_msgs'].get(VALIDATION_DUE):
-        logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters} in {resume}')
+        _tidy_up(work_dir, damaged, logger)
+        logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters} in {resume}; to train longer, '
+                    f'for example: --resume --cfg-options {longer(cfg, 2 * runner.iter)}')
         return
-    stream = build_stream(cfg, runner.position, report=_reporter(logger))
+    stream = build_stream(cfg, runner.position, _reporter(logger), model)
 
     # No file was written up to here, and everything that a user can get wrong has been looked at (but whether the
     # cache can be written).
     runner.meta.update({'exp_name': name, 'mmedit Version': mmedit.__version__, 'seed': cfg.seed,
                         'parameters': parameters, 'env_info': _env_info()})
+    dist.highest(0)  # all have read what is renamed now
     if dist.rank() == 0:
         _start_log(cfg, name, runner)
+        _tidy_up(work_dir, damaged, logger)
+        def settle():
+            lock.renew()
+            record_config(cfg, name, work_dir)
+
+        runner.settle = settle
     if resume:
         logger.info(f'resumed from {resume} at iteration {runner.iter}')
+    tell_changes(runner, settings_of(cfg, stream.loader.dataset.paths, _validation_images(runner)))
+    for line in notices(cfg):
+        logger.info(line)
+    if cfg.budget is not None and parameters + count_discriminator(model) > cfg.budget:
+        logger.warning(f"over the competition's cap of {cfg.budget:,} parameters, which this config does not set: it "
+                       'trains, but is not to be handed in')
     try:
+        _register_pictures(runner, cfg)
         fill_cache(stream.loader.dataset, logger)
         runner.run(stream)
     except UserError as error:
@@ -103,48 +140,113 @@ def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
     device = dist.device()
     dtype = amp_dtype(cfg.get('amp'), device)
     limit_memory(cfg.get('memory_limit_gb'), device)
-    set_random_seed(cfg.seed)
+    deterministic = cfg.get('deterministic', False)
+    set_random_seed(cfg.seed, deterministic)
     model = build_restorer(cfg)
-    parameters = check_budget(model.generator, cfg, count_discriminator(model))
+    # A cap that is only a default is told, not enforced.
+    parameters = count_parameters(model.generator) if 'budget' in filled_in(cfg) else check_budget(
+        model.generator, cfg, count_discriminator(model))
     check_scale(model.generator, cfg)
-    if cfg.get('ema') is not None:
+    if cfg.get('ema') is not None or any(hook['type'] in AVERAGING for hook in cfg.get('custom_hooks') or ()):
         model.add_ema()
     if cfg.get('load_from') and load:
         if not Path(cfg.load_from).exists() and cfg.get('load_hint'):
             raise UserError(f'config key "load_from": {cfg.load_from} is not there; {cfg.load_hint}')
         load_weights(model, read_checkpoint(cfg.load_from), cfg.load_from)
     if device.type == 'cuda':
-        torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
+        torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False) and not deterministic
     if hasattr(model, 'prepare_training'):
-        model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
-                               cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
-    elif dist.world_size() > 1:
+        with enough_memory(f'memory of {device} does not suffice for the weights; free it, or use --device cpu'):
+            model.prepare_training(device, dtype, cfg.get('channels_last', False), cfg.get('compile', False),
+                                   cfg.get('accumulation_steps', 1), cfg.get('grad_clip'))
+    elif hasattr(getattr(model, 'perceptual_loss', None), 'load'):
+        model.perceptual_loss.load(device)
+    if not hasattr(model, 'prepare_training') and dist.world_size() > 1:
         raise UserError(f'config key "model.type": {cfg.model.type} trains in one process only; use FaceRestorer')
     # What ranks draw from here on differs; the weights they began with do not.
-    set_random_seed(cfg.seed + dist.rank())
+    set_random_seed(cfg.seed + dist.rank(), deterministic)
     return model.to(device), parameters
 
 
-def _find_resume(resume, work_dir: Path):
-    if work_dir.exists() and not work_dir.is_dir():
-        raise UserError(f'--work-dir {work_dir}: is a file; give a folder')
+@contextmanager
+def _alone_in(work_dir: Path):
+    """The lock of the work dir, which the first rank has for all."""
+    lock, problem = WorkDirLock(work_dir, lambda text: say(text, file=sys.stderr)), None
+    if dist.rank() == 0:
+        try:
+            lock.__enter__()
+        except (UserError, OSError) as error:
+            problem = error
+    problem = next(filter(None, dist.gather(problem)), None)
+    if problem:
+        raise problem
+    try:
+        yield lock
+    finally:
+        lock.__exit__()
+
+
+def _find_resume(resume, work_dir: Path) -> tuple:
+    """The checkpoint to go on from, or None, and newer ones that are damaged (with the reason)."""
     latest = find_latest(work_dir)
-    if resume == RESUME_AUTO:
-        return latest
-    if resume == RESUME_LATEST:
-        if latest is None:
+    if resume in (RESUME_AUTO, RESUME_LATEST):
+        newest, damaged = _newest_whole(work_dir)
+        if newest is None and resume == RESUME_LATEST:
+            if damaged:
+                raise CheckpointError(damaged[0][1])
             raise CheckpointError(f'--resume: no checkpoint in {work_dir} yet; leave --resume out to start, '
                                   'or name one: --resume CKPT')
-        return latest
+        return newest, damaged
     if resume is None and latest is not None:
         raise UserError(f'{work_dir} already has {latest.resolve().name}; go on with --resume, or start anew with '
                         'another --work-dir')
-    return resume
+    return resume and newest_of(resume), []
 
 
-def _refuse_to_leave_newer_ones_behind(resume, iteration: int, work_dir: Path) -> None:
+def _newest_whole(work_dir: Path) -> tuple:
+    """The newest checkpoint of a work dir that is whole, or None, and those before it, each with what is wrong."""
+    damaged, candidates = [], [path for _, _, path in reversed(numbered_checkpoints(work_dir))]
+    for path in candidates or [work_dir / LATEST]:
+        if path.is_file():
+            try:
+                read_checkpoint(path)
+            except DamagedCheckpoint as error:
+                damaged.append((path, str(error)))
+                continue
+            except CheckpointError:
+                pass  # as it is told when it is resumed from
+            return path, damaged
+    return None, damaged
+
+
+def _tidy_up(work_dir: Path, damaged: list, logger: logging.Logger) -> None:
+    """Put damaged checkpoints out of the way, and let `latest.pth` lead to the newest."""
+    if dist.rank() > 0:
+        return
+    for path, reason in damaged:
+        aside, again = path.with_name(path.name + DAMAGED), 0
+        while aside.exists():
+            again += 1
+            aside = path.with_name(f'{path.name}{DAMAGED}{again}')
+        path.rename(aside)
+        logger.warning(f'{reason}; it is called {aside.name} from now on, and training goes on without it')
+    latest = work_dir / LATEST
+    newest = newest_of(latest)
+    if newest != latest:
+        point_latest_to(newest)
+        logger.warning(f'{latest} did not lead to the newest checkpoint; now it does, to {newest.name}')
+
+
+def _validation_images(runner: SRIterBasedRunner) -> list:
+    """The files that a runner validates on; none where it does not."""
+    return [info[key] for hook in runner.hooks if isinstance(hook, SREvalHook)
+            for info in hook.dataloader.dataset.data_infos for key in ('lq_path', 'gt_path') if key in info]
+
+
+def _refuse_to_leave_newer_ones_behind(resume, iteration: int, work_dir: Path, damaged: list) -> None:
     """Else the next --resume would go on from the newer ones, and this branch be forgotten."""
-    for number, _, newer in numbered_checkpoints(work_dir)[-1:]:
+    aside = {path for path, _ in damaged}
+    for number, _, newer in [found for found in numbered_checkpoints(work_dir) if found[2] not in aside][-1:]:
         if number > iteration:
             raise UserError(f'--resume {resume}: is at iteration {iteration}, but {work_dir} has {newer.name}; go on '
                             'from the older one in another folder, with --work-dir')
@@ -154,11 +256,10 @@ def _reporter(logger: logging.Logger):
     """Warnings that concern one rank: the loggers of all but the first are mute."""
     if dist.rank() == 0:
         return logger.warning
-    return lambda text: print(f'[rank {dist.rank()}] {text}', file=sys.stderr)
+    return lambda text: say(f'[rank {dist.rank()}] {text}', file=sys.stderr)
 
 
 def _check(cfg: Config, validate: bool) -> None:
-    check_numbers(cfg)
     check_choices(cfg)
     check_discriminator(cfg)
     check_metrics(cfg)
@@ -168,7 +269,8 @@ def _check(cfg: Config, validate: bool) -> None:
         check_pairs('val', cfg, least_side(cfg.get('test_cfg')))
 
 
-def build_runner(model, cfg: Config, logger: logging.Logger, validate: bool = True, work_dir=None) -> SRIterBasedRunner:
+def build_runner(model: nn.Module, cfg: Config, logger: logging.Logger, validate: bool = True,
+                 work_dir: str | None = None) -> SRIterBasedRunner:
     """A runner with the config's optimizers and hooks.
 
     Args:
@@ -193,10 +295,21 @@ def build_runner(model, cfg: Config, logger: logging.Logger, validate: bool = Tr
     return runner
 
 
-def build_stream(cfg: Config, position: int = 0, report=print) -> BatchStream:
-    """The config's training batches from a position in the order of samples on."""
+def build_stream(cfg: Config, position: int = 0, report=print, model=None) -> BatchStream:
+    """The config's training batches from a position in the order of samples on.
+
+    Args:
+        cfg (Config): From `load_config`.
+        position (int): Samples used so far, by all processes together. Default: 0.
+        report (Callable[[str], None]): Told about skipped images and workers started again.
+        model (FaceRestorer | None): If it is on a CUDA device that is to degrade the images, it does so a batch ahead.
+            Default: None.
+    """
     skip = cfg.get('on_data_error', 'stop') == 'skip'
-    return BatchStream(partial(build_train_loader, cfg.data, cfg.seed, skip_unreadable=skip), position, skip, report)
+    device = dist.device()
+    ahead = model is not None and device.type == 'cuda' and cfg.get('degrade_on') == DEVICE
+    return BatchStream(partial(build_train_loader, cfg.data, cfg.seed, skip_unreadable=skip), position, skip, report,
+                       OnOwnStream(model.degrade, device) if ahead else None)
 
 
 def fill_cache(samples: SeededSamples, logger: logging.Logger) -> None:
@@ -222,7 +335,8 @@ def fill_cache(samples: SeededSamples, logger: logging.Logger) -> None:
 def _start_log(cfg: Config, name: str, runner: SRIterBasedRunner) -> None:
     work_dir = Path(runner.work_dir)
     remove_leftovers(work_dir, '*.pth')
-    write_atomic(work_dir / f'{name}.py', config_text(cfg))
+    record_config(cfg, name, work_dir)
+    number_log(runner)
     write_atomic(work_dir / 'environment.txt', f'{runner.meta["env_info"]}\n')
     _log_to(work_dir / f'{runner.timestamp}.log', runner.logger)
     cap = f'{cfg.budget:,}' if cfg.get('budget') else 'none'
@@ -243,9 +357,7 @@ def _log_to(path: Path, logger: logging.Logger) -> None:
     for handler in [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]:
         logger.removeHandler(handler)
         handler.close()
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter('%(asctime)s - %(name)s - %(levelname)s - %(message)s'))
-    logger.addHandler(handler)
+    logger.addHandler(LogFile(path))
 
 
 def _env_info() -> str:
@@ -255,9 +367,9 @@ def _env_info() -> str:
 
 
 def _device_name() -> str:
-    if torch.cuda.is_available():
+    if dist.device().type == 'cuda':
         return f'CUDA ({torch.cuda.get_device_name(dist.device())})'
-    return f'the CPU ({torch.get_num_threads()} threads; no CUDA device found)'
+    return f'the CPU ({torch.get_num_threads()} threads; {explain_cpu()})'
 
 
 def _say_goodbye(runner: SRIterBasedRunner, cfg: Config) -> None:
@@ -266,19 +378,23 @@ def _say_goodbye(runner: SRIterBasedRunner, cfg: Config) -> None:
     if messages.get('best_ckpt'):
         parts.append(f'best checkpoint: {messages["best_ckpt"]}')
     if peak is not None:
-        parts.append(f'peak memory: {peak / 1024:.2f} GiB')
+        parts.append(f'peak memory: {format_peak(peak, runner.device)}')
     parts += [f'{name}: {number}' for name, number in messages.get('counts', {}).items()]
     runner.logger.info('; '.join(parts))
 
 
 def _register_hooks(runner, cfg: Config, validate: bool) -> None:
-    with mistakes_in('lr_config'):
-        runner.register_lr_hook(dict(cfg.lr_config))
+    if cfg.get('lr_config'):
+        with mistakes_in('lr_config'):
+            runner.register_lr_hook(dict(cfg.lr_config))
     if cfg.get('ema') is not None:
         with mistakes_in('ema'):
             runner.register_hook(GeneratorEMAHook(cfg.ema), priority=EMA_PRIORITY)
     with mistakes_in('log_config'):
         for hook in cfg.log_config.hooks:
+            package = LATE_IMPORTS.get(hook['type'])
+            if package and not find_spec(package):
+                raise ImportError(f'{hook["type"]} needs the package {package}, which is not installed')
             runner.register_hook_from_cfg(dict(dict(interval=cfg.log_config.interval), **hook, priority=LOG_PRIORITY))
     if validate and cfg.get('evaluation'):
         loader = build_eval_loader(cfg.data, 'val')
@@ -288,4 +404,15 @@ def _register_hooks(runner, cfg: Config, validate: bool) -> None:
         runner.register_hook(SRCheckpointHook(**cfg.checkpoint_config), priority=CHECKPOINT_PRIORITY)
     for hook in cfg.get('custom_hooks') or []:
         with mistakes_in('custom_hooks'):
+            hook = dict(dict(priority=EMA_PRIORITY) if hook['type'] in AVERAGING else {}, **hook)
             runner.register_hook_from_cfg(hook)
+
+
+def _register_pictures(runner, cfg: Config) -> None:
+    """MMEditing's hook that writes pictures while training, in the work dir; it makes its folder at once."""
+    if cfg.get('visual_config'):
+        with mistakes_in('visual_config'):
+            folder = Path(runner.work_dir) / cfg.visual_config.get('output_dir', 'visuals')
+            runner.register_hook_from_cfg(dict(cfg.visual_config, output_dir=str(folder)))
+    if any(isinstance(hook, MMEditVisualizationHook) for hook in runner.hooks):
+        runner.model.keep_results = True

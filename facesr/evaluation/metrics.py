@@ -11,7 +11,6 @@ Of all, `crop_border` pixels at each side are cut off first (the competition: 0;
 PSNR on luma is about 2 dB higher than on RGB: figures of different conventions are not comparable. Equal to MMEditing's
 `psnr`, `ssim` and `niqe` (0.16.1), except where its `ssim` with a `crop_border` looks at the blue channel alone.
 """
-import difflib
 import importlib.util
 from collections.abc import Callable
 from functools import cache
@@ -23,8 +22,9 @@ import numpy as np
 import torch
 
 from facesr.config import Config
-from facesr.utils.errors import UserError
+from facesr.utils.errors import UserError, similar
 from facesr.utils.files import hub_path
+from facesr.utils.psnr import mean_squared_error, psnr_of
 from facesr.utils.threads import one_thread
 
 EMA_SUFFIX = '_ema'  # of metrics of the weights' moving average
@@ -62,20 +62,10 @@ def psnr(hq: torch.Tensor, gt: torch.Tensor) -> torch.Tensor:
         Tensor: (n, ), float64.
     """
     if hq.device.type == 'cpu':
-        error = [sum(cv2.norm(x, y, cv2.NORM_L2SQR) for x, y in zip(*planes, strict=True))
-                 for planes in zip(hq.numpy(), gt.numpy(), strict=True)]
-        error = torch.tensor(error, dtype=torch.float64)
+        errors = map(mean_squared_error, hq.numpy(), gt.numpy())
     else:
-        error = (hq.float() - gt.float()).square_().flatten(1).sum(1, dtype=_wide(hq)).double()
-    return 10 * torch.log10(255**2 / (error / hq[0].numel()))
-
-
-def psnr_of_arrays(hq: np.ndarray, gt: np.ndarray, crop_border: int = 0) -> float:
-    """As `psnr`, of two uint8 images (h, w, 3) with colours in the same order."""
-    inside = slice(crop_border, -crop_border or None)
-    rows = (torch.from_numpy(image[inside, inside].reshape(1, 1, -1, 3 * image[inside, inside].shape[1]).copy())
-            for image in (hq, gt))
-    return float(psnr(*rows))
+        errors = ((hq.float() - gt.float()).square_().flatten(1).sum(1, dtype=_wide(hq)) / hq[0].numel()).tolist()
+    return torch.tensor([psnr_of(error) for error in errors], dtype=torch.float64)
 
 
 @one_thread()
@@ -128,9 +118,13 @@ def _similarity(blurred, centre) -> torch.Tensor:
     """From the blurred sum (less `centre`) and difference of images (..., h, w), and their blurred squares: (...),
     float64.
     """
+    # With means mx, my and blurred squares, SSIM is
+    #   (2 mx my + C1) (2 cov + C2) / ((mx^2 + my^2 + C1) (var x + var y + C2)).
+    # In s = x + y and d = x - y: 4 mx my = ms^2 - md^2, 2 (mx^2 + my^2) = ms^2 + md^2, and the same of the variances:
+    # 4 cov = var s - var d, 2 (var x + var y) = var s + var d. Each factor below is doubled, which cancels.
     total, difference, total_variance, difference_variance = blurred
     total_variance, difference_variance = total_variance - total.square(), difference_variance - difference.square()
-    total, difference = (total + centre).square_(), difference.square()
+    total, difference = (total + centre).square_(), difference.square()  # from here on: the squares of the means
     similarity = (total - difference).add_(2 * C1).mul_((total_variance - difference_variance).add_(2 * C2))
     similarity.div_(total.add_(difference).add_(2 * C1)).div_(total_variance.add_(difference_variance).add_(2 * C2))
     return similarity.mean((-2, -1), dtype=_wide(similarity)).double()
@@ -219,7 +213,7 @@ METRICS = {
 }
 
 
-def build_metrics(test_cfg) -> dict[str, Callable]:
+def build_metrics(test_cfg: dict | None) -> dict[str, Callable]:
     """The metrics that a config's `test_cfg` names.
 
     Args:
@@ -237,7 +231,7 @@ def build_metrics(test_cfg) -> dict[str, Callable]:
     names = [names] if isinstance(names, str) else list(names)
     unknown = [name for name in names if name not in METRICS]
     if unknown or not names:
-        close = difflib.get_close_matches(str(unknown[0]).upper(), METRICS, 1) if unknown else ()
+        close = similar(str(unknown[0]).upper(), METRICS) if unknown else ()
         raise UserError(f'config key "test_cfg.metrics" is {names}: give some of {", ".join(METRICS)}'
                         + (f' ({close[0]} instead of {unknown[0]}?)' if close else ''))
     if not isinstance(border, int) or border < 0:
@@ -245,7 +239,7 @@ def build_metrics(test_cfg) -> dict[str, Callable]:
     return {name: _cropped(METRICS[name].build(), border) for name in names}
 
 
-def least_side(test_cfg) -> int:
+def least_side(test_cfg: dict | None) -> int:
     """Pixels a side that an image has to have for the metrics that a config's `test_cfg` names."""
     test_cfg = test_cfg or {}
     return 2 * test_cfg.get('crop_border', 0) + (WINDOW if 'SSIM' in str(test_cfg.get('metrics')) else 1)

@@ -1,10 +1,13 @@
 """Testing a checkpoint: what `tools/test.py` does."""
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
+
+from torch.utils.data import DataLoader
 
 from facesr.config import Config
 from facesr.datasets.checks import check_pairs
@@ -28,7 +31,7 @@ class SplitReport(NamedTuple):
     bicubic_psnr: float
 
 
-def load_split(cfg: Config, split: str):
+def load_split(cfg: Config, split: str) -> DataLoader:
     """A loader over a split ('val' or 'test').
 
     Raises:
@@ -40,7 +43,8 @@ def load_split(cfg: Config, split: str):
     return build_eval_loader(cfg.data, split)
 
 
-def run_test(net, loader, metrics=None, save_path=None, zip_file=None, crop_border: int = 0) -> SplitReport:
+def run_test(net: Callable, loader: DataLoader, metrics: dict | None = None, save_path: str | Path | None = None,
+             zip_file: str | Path | None = None, crop_border: int = 0) -> SplitReport:
     """Restore a split; measure it where there is GT; write PNGs and the hand-in zip where asked.
 
     Args:
@@ -52,27 +56,28 @@ def run_test(net, loader, metrics=None, save_path=None, zip_file=None, crop_bord
         crop_border (int): Pixels at each side that bicubic is not measured on. Default: 0.
 
     Returns:
-        Report: Without GT, `results` and `mean` are empty and `bicubic_psnr` is nan.
+        SplitReport: Without GT, `results` and `mean` are empty and `bicubic_psnr` is nan.
 
     Raises:
         UserError: HQ names would clash, or the outputs would overwrite LQ or GT images.
     """
-    lq_paths = [info['lq_path'] for info in loader.dataset.data_infos]
-    inputs = {Path(info[key]).resolve().parent for info in loader.dataset.data_infos for key in ('lq_path', 'gt_path')
-              if key in info}
-    if save_path and Path(save_path).resolve() in inputs:
-        raise UserError(f'{save_path}: is a folder of LQ or GT images, which would be overwritten; give another')
+    infos = loader.dataset.data_infos
+    if save_path:
+        _refuse_folder_of_inputs(save_path, infos)
+    lq_paths = [info['lq_path'] for info in infos]
     names, scale = dict(zip(lq_paths, hq_names(lq_paths), strict=True)), loader.dataset.scale
     sizes, results, baseline = {}, [], []
     with ExitStack() as stack:
         add_to_zip = stack.enter_context(submission_zip(zip_file, sizes)) if zip_file else None
-        background = stack.enter_context(Background())
+        background = stack.enter_context(Background())  # writes and measures while the next batch is computed
         for batch in read_batches(loader):
-            hq, outputs = restore_batch(net, batch), [names[path] for path in batch.lq_paths]
+            hq = restore_batch(net, batch)
+            outputs = [names[path] for path in batch.lq_paths]
             sizes.update(dict.fromkeys(outputs, tuple(scale * side for side in batch.lq.shape[-2:])))
-            for name, image in zip(outputs, as_arrays(hq), strict=True) if save_path or zip_file else ():
-                background.submit(save_png, image, Path(save_path) / name if save_path else None,
-                                  then=partial(add_to_zip, name) if zip_file else None)
+            if save_path or zip_file:
+                for name, image in zip(outputs, as_arrays(hq), strict=True):
+                    background.submit(save_png, image, Path(save_path) / name if save_path else None,
+                                      then=partial(add_to_zip, name) if add_to_zip else None)
             if batch.gt is not None:
                 background.submit(measure, metrics, batch, hq, then=results.extend)
                 for lq, gt in zip(as_arrays(batch.lq), as_arrays(batch.gt), strict=True):
@@ -82,7 +87,14 @@ def run_test(net, loader, metrics=None, save_path=None, zip_file=None, crop_bord
     return SplitReport(len(sizes), sizes, results, mean_metrics(results), fmean(baseline))
 
 
-def write_metrics(path, report: SplitReport, checkpoint, crop_border: int = 0, **about) -> None:
+def _refuse_folder_of_inputs(folder, infos: list) -> None:
+    """HQ images have the names of their LQ images, so they would take their places."""
+    inputs = {Path(info[key]).resolve().parent for info in infos for key in ('lq_path', 'gt_path') if key in info}
+    if Path(folder).resolve() in inputs:
+        raise UserError(f'{folder}: is a folder of LQ or GT images, which would be overwritten; give another')
+
+
+def write_metrics(path: str | Path, report: SplitReport, checkpoint: str | Path, crop_border: int = 0, **about) -> None:
     """Write a report as JSON: `about`, checkpoint, conventions, the means, and each image's metrics."""
     about.update(checkpoint=str(checkpoint), checkpoint_sha256=file_sha256(checkpoint), crop_border=crop_border,
                  conventions={name: METRICS[name].convention for name in report.mean})

@@ -1,20 +1,23 @@
 """From a checkpoint to a file in another format that was run, compared with it and only then kept."""
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import facesr.compat.bridged  # noqa: F401
+
 import torch
+from torch import nn
 
 import facesr
-from facesr.checkpoint.io import read_checkpoint
-from facesr.checkpoint.weights import load_weights
+from facesr.checkpoint.io import newest_of, read_checkpoint
 from facesr.config import Config
 from facesr.export.formats import FORMATS, IN, OUT
-from facesr.models.build import build_restorer, count_parameters
+from facesr.models.build import count_parameters, load_model
 from facesr.utils.choices import OPSET
 from facesr.utils.errors import UserError
-from facesr.utils.files import atomic_path, file_sha256, output_file
+from facesr.utils.files import atomic_path, file_sha256, is_there, output_file
 
 TOLERANCE = 1e-4  # largest difference to the checkpoint's network, of images in [0, 1]
 # What it is compared on: not the batch or the sizes that it was traced with. Multiples of 4, as networks that
@@ -33,7 +36,8 @@ class Exported(NamedTuple):
     runtime: str
 
 
-def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=False, out=None) -> Exported:
+def export_checkpoint(cfg: Config, checkpoint: str | Path, kind: str, ema: bool = False, publish: bool = False,
+                      out: str | Path | None = None) -> Exported:
     """Write a checkpoint's generator in another format.
 
     The network takes `lq` (n, 3, h, w), RGB in [0, 1], float32, of any n, h and w, and gives `hq` (n, 3,
@@ -54,39 +58,47 @@ def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=Fal
         UserError: The checkpoint is missing, unsafe or of another model, a library is missing, the file's
             name is taken or has another suffix, or the exported network differs by more than `TOLERANCE`.
     """
-    how, publish = FORMATS[kind], publish or kind == 'pth'
+    how = FORMATS[kind]
+    publish = publish or kind == 'pth'
     path = output_file(out, how.suffix) if out else _default_path(cfg, checkpoint, how.suffix, ema, publish)
     how.require()
     stored = read_checkpoint(checkpoint)
-    model = build_restorer(cfg).eval()  # on the CPU: a GPU's convolutions may round to TF32
-    load_weights(model, stored, checkpoint, ema)
+    model = load_model(cfg, checkpoint, ema, 'cpu', stored)  # a GPU's convolutions may round to TF32
     if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
         raise ExportError(f'{checkpoint}: weights are NaN or infinite; export an earlier checkpoint')
-    images = _random_images()
-    expected = _run(model.generator, images)
+    expected = _run(model.generator, _random_images())
     about = describe(cfg, checkpoint, stored['meta'], model.generator, ema, expected[0].shape[-1] // SHAPES[0][-1])
-    try:
-        data = how.encode(model, about)
-    except RuntimeError as error:  # torch's exporters raise it for what they cannot express
-        raise ExportError(f'{_name(cfg)} cannot be written as {kind}: {_first_sentence(error)}; give another --format'
-                          ) from error
+    data = _encoded(model, kind, about, _name(cfg))
     if publish:
         path = path.with_name(f'{path.stem}-{hashlib.sha256(data).hexdigest()[:8]}{path.suffix}')
-    if path.exists() and path.read_bytes() != data:
-        raise ExportError(f'{path}: is there already and has other content; give another name with --out, or remove it')
+    is_there(path, data, 'give another name with --out, or remove it', ExportError)
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(data)
         net, runtime = how.load(temporary, model)
-        try:
-            difference = None if net is None else _difference(_run(net, images), expected)
-        except Exception as error:  # each runtime has its own
-            raise ExportError(f'{path}: not written, because in {runtime} it does not run at another size than '
-                              f'{_name(cfg)} was traced with ({_first_sentence(error)}); give another --format'
-                              ) from error
-        if difference is not None and not difference <= TOLERANCE:
-            raise ExportError(f'{path}: not written, because its output in {runtime} differs by {difference:.2g} from '
-                              f'the checkpoint, which is more than {TOLERANCE:g}; try another version of {runtime}')
+        difference = None if net is None else _compared(net, expected, f'{path}: not written', runtime, _name(cfg))
     return Exported(path, difference, runtime)
+
+
+def _encoded(model: nn.Module, kind: str, about: dict, name: str) -> bytes:
+    """The file's bytes, or an error that says what the format lacks."""
+    try:
+        return FORMATS[kind].encode(model, about)
+    except RuntimeError as error:  # torch's exporters raise it for what they cannot express
+        raise ExportError(f'{name} cannot be written as {kind}: {_first_sentence(error)}; give another --format'
+                          ) from error
+
+
+def _compared(net: Callable, expected: list, refusal: str, runtime: str, name: str) -> float:
+    """The largest difference of what a written file computes to what the checkpoint does; an error if it is large."""
+    try:
+        difference = _difference(_run(net, _random_images()), expected)
+    except Exception as error:  # each runtime has its own
+        raise ExportError(f'{refusal}, because in {runtime} it does not run at another size than {name} was traced '
+                          f'with ({_first_sentence(error)}); give another --format') from error
+    if not difference <= TOLERANCE:  # nan too
+        raise ExportError(f'{refusal}, because its output in {runtime} differs by {difference:.2g} from the '
+                          f'checkpoint, which is more than {TOLERANCE:g}; try another version of {runtime}')
+    return difference
 
 
 def format_export(done: Exported) -> str:
@@ -99,7 +111,7 @@ def format_export(done: Exported) -> str:
     return f'{done.path} ({done.path.stat().st_size / 2**20:.2f} MiB{opset}; {check})'
 
 
-def describe(cfg: Config, checkpoint, meta: dict, generator, ema: bool, scale: int) -> dict:
+def describe(cfg: Config, checkpoint: str | Path, meta: dict, generator: nn.Module, ema: bool, scale: int) -> dict:
     """What a file says about itself: plain strings, the same for the same checkpoint and versions.
 
     Returns:
@@ -112,7 +124,7 @@ def describe(cfg: Config, checkpoint, meta: dict, generator, ema: bool, scale: i
         weights='moving average' if ema else 'trained',
         scale=scale,
         parameters=count_parameters(generator),
-        checkpoint_sha256=file_sha256(checkpoint),
+        checkpoint_sha256=file_sha256(newest_of(checkpoint)),
         input=f'{IN}: float32 (batch, 3, height, width)',
         output=f'{OUT}: float32 (batch, 3, {scale} x height, {scale} x width), not clipped',
         color_order='RGB',

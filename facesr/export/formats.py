@@ -1,4 +1,5 @@
 """The formats: how a network is written in each, and how the file is run again to compare."""
+import hashlib
 import importlib
 import inspect
 import io
@@ -6,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import NamedTuple
 
 import facesr.compat.bridged  # noqa: F401
@@ -15,11 +17,13 @@ from torch import nn
 from torch.nn import functional
 
 from facesr.checkpoint.io import read_checkpoint
-from facesr.checkpoint.safetensors import encode_safetensors, require_library
+from facesr.checkpoint.safetensors import encode_safetensors, read_safetensors, require_library
 from facesr.checkpoint.weights import GENERATOR, load_weights
 from facesr.utils.choices import OPSET
+from facesr.utils.errors import UserError
 from facesr.utils.versions import version
 
+GRAPH_DIGEST = 'graph_sha256'  # in an ONNX file's metadata
 IN, OUT = 'lq', 'hq'
 EXAMPLE = (2, 3, 16, 24)  # what a network is traced with
 
@@ -41,7 +45,7 @@ class Format(NamedTuple):
             require_library(library)
 
 
-def encode_onnx(model, about: dict) -> bytes:
+def encode_onnx(model: nn.Module, about: dict) -> bytes:
     """ONNX with weights inside, free batch and sizes, `about` as `metadata_props`; checked by `onnx.checker`.
 
     By the exporter that traces: every torch since 2.1 has it, it needs no further package, and it writes RRDBNet in
@@ -58,13 +62,18 @@ def encode_onnx(model, about: dict) -> bytes:
             opset_version=OPSET, **options,
             dynamic_axes={IN: axes, OUT: {0: 'batch', 2: f'{scale}*height', 3: f'{scale}*width'}})
     graph = onnx.load_model_from_string(buffer.getvalue())
-    onnx.helper.set_model_props(graph, {**about, 'opset': str(OPSET)})
+    onnx.helper.set_model_props(graph, {**about, 'opset': str(OPSET), GRAPH_DIGEST: _digest(graph)})
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()
 
 
 def load_onnx(path, model=None) -> tuple[Callable | None, str]:
-    """What runs an ONNX file in ONNX Runtime on the CPU, if that is installed."""
+    """What runs an ONNX file in ONNX Runtime on the CPU, if that is installed.
+
+    Raises:
+        UserError: The file is not what was written.
+    """
+    _check_onnx(path)
     try:
         runtime = importlib.import_module('onnxruntime')
     except ImportError:
@@ -73,6 +82,22 @@ def load_onnx(path, model=None) -> tuple[Callable | None, str]:
     options.log_severity_level = 3  # errors
     session = runtime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
     return (lambda lq: torch.from_numpy(session.run([OUT], {IN: lq.numpy()})[0])), f'ONNX Runtime {runtime.__version__}'
+
+
+def _check_onnx(path) -> None:
+    """That the network in a file has the digest that it was written with, if it says one."""
+    onnx = require_library('onnx')
+    try:
+        graph = onnx.load(str(path))
+    except Exception as error:  # protobuf's own
+        raise UserError(f'{path}: not an ONNX file, or a damaged one') from error
+    written = {entry.key: entry.value for entry in graph.metadata_props}.get(GRAPH_DIGEST)
+    if written and written != _digest(graph):
+        raise UserError(f'{path}: is damaged: its network is not the one that was written (SHA-256)')
+
+
+def _digest(graph) -> str:
+    return hashlib.sha256(graph.graph.SerializeToString(deterministic=True)).hexdigest()
 
 
 def encode_published(model, about: dict) -> bytes:
@@ -89,13 +114,18 @@ def encode_published(model, about: dict) -> bytes:
     return buffer.getvalue()
 
 
-def load_checkpoint(path, model: nn.Module) -> tuple[Callable, str]:
-    """What a published checkpoint, or a file of weights, computes in a model like the one that it was made from."""
+def load_published(path: str | Path, model: nn.Module) -> tuple[Callable, str]:
+    """What a published checkpoint computes in a model like the one that it was made from."""
     copy = deepcopy(model)
     load_weights(copy, read_checkpoint(path), path)
     return copy.generator, f'torch {torch.__version__}'
 
 
+def load_safetensors(path: str | Path, model: nn.Module) -> tuple[Callable, str]:
+    """What the weights in a file compute in a generator like the one that they are from."""
+    generator = deepcopy(model.generator)
+    generator.load_state_dict(read_safetensors(path)[0])
+    return generator, f'torch {torch.__version__}'
 
 
 @contextmanager
@@ -130,7 +160,7 @@ def _pooling_by_a_factor():
         kernel = [int(have) // int(want) for have, want in zip(images.shape[-2:], size, strict=True)]
         return functional.max_pool2d(images, kernel)
 
-    functional.adaptive_max_pool2d = pool
+    functional.adaptive_max_pool2d = pool  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -139,5 +169,5 @@ def _pooling_by_a_factor():
 
 FORMATS = dict(
     onnx=Format('.onnx', encode_onnx, load_onnx, ('onnx', )),
-    safetensors=Format('.safetensors', encode_safetensors, load_checkpoint, ('safetensors', )),
-    pth=Format('.pth', encode_published, load_checkpoint))
+    safetensors=Format('.safetensors', encode_safetensors, load_safetensors, ('safetensors', )),
+    pth=Format('.pth', encode_published, load_published))

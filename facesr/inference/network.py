@@ -3,13 +3,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 
 from facesr.utils.dist import unwrapped
 from facesr.utils.precision import amp_dtype
-from facesr.utils.threads import one_thread
 
 
-def network(model, ema: bool = False, self_ensemble: bool = False, amp=None) -> Callable:
+def network(model: nn.Module, ema: bool = False, self_ensemble: bool = False, amp: str | None = None) -> Callable:
     """What restores a batch of LQ images: (n, 3, h, w) -> (n, 3, scale h, scale w), RGB in [0, 1], float32.
 
     Results are not clipped. The model is set to eval mode; batches go to its device.
@@ -58,12 +58,6 @@ def geometric_self_ensemble(net: Callable, lq: torch.Tensor) -> torch.Tensor:
     return total / 8
 
 
-@one_thread()
-def to_uint8(images: torch.Tensor) -> torch.Tensor:
-    """8-bit images of such in [0, 1], clipped and rounded as MMEditing's `tensor2img`; uint8 stays as it is."""
-    return images if images.dtype == torch.uint8 else images.clamp(0, 1).mul_(255).round_().to(torch.uint8)
-
-
 def as_arrays(images: torch.Tensor) -> np.ndarray:
-    """RGB images (n, 3, h, w) as BGR arrays (n, h, w, 3) on the host."""
-    return np.ascontiguousarray(images.cpu().numpy()[:, ::-1].transpose(0, 2, 3, 1))
+    """Images (n, 3, h, w) as arrays (n, h, w, 3) on the host."""
+    return np.ascontiguousarray(images.cpu().numpy().transpose(0, 2, 3, 1))

@@ -1,9 +1,8 @@
 """Restoring any images that a user has: what `tools/restore.py` does."""
 import os
 import re
-from collections import Counter, deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,18 +11,18 @@ import torch
 from tqdm import tqdm
 
 from facesr.inference.faces import crop_face
-from facesr.inference.network import to_uint8
 from facesr.inference.photos import Photo, as_output, read_photo, was_written_by_restore, write_photo
 from facesr.inference.tiling import PROBES, measure_overlap, restore_tiled
 from facesr.utils.choices import TILE
 from facesr.utils.errors import UserError
 from facesr.utils.images import IMG_EXTENSIONS, UNREAD
-from facesr.utils.memory import is_out_of_memory
+from facesr.utils.memory import enough_memory
+from facesr.utils.pixels import to_float, to_uint8
+from facesr.utils.threads import Background
 
 LQ_FACE = 128  # side of the LQ faces that models are trained on
 # What is taken from a folder; a file that is named itself may be anything that Pillow opens.
 SUFFIXES = {suffix.lower() for suffix in (*IMG_EXTENSIONS, *UNREAD)} | {'.pgm', '.pbm', '.pnm', '.tga', '.jpe', '.mpo'}
-PENDING = 2  # images that wait to be written, at most
 
 
 class Job(NamedTuple):
@@ -43,7 +42,7 @@ class Outcome(NamedTuple):
     notes: Counter
 
 
-def find_images(inputs) -> tuple:
+def find_images(inputs: Iterable) -> tuple:
     """The images that were named, and those directly in folders that were (sorted, without hidden files).
 
     Returns:
@@ -68,7 +67,7 @@ def find_images(inputs) -> tuple:
     return images, others
 
 
-def plan(images, out, faces: bool = False, skip_existing: bool = False) -> list:
+def plan(images: list[Path], out: str | Path, faces: bool = False, skip_existing: bool = False) -> list:
     """Where each image goes, checked before anything is computed.
 
     Args:
@@ -85,28 +84,37 @@ def plan(images, out, faces: bool = False, skip_existing: bool = False) -> list:
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
-        raise UserError(f'{out}: is a file; give --out a folder')
-    jobs, sources, taken = [], {path.resolve() for path in images}, {}
+        raise UserError(f'{out}: is a file; give --out-dir a folder')
+    jobs = [Job(path, out / f'{path.stem}.png') for path in images]
+    _refuse_one_output_of_two(jobs)
+    inputs = {path.resolve() for path in images}
     names = os.listdir(out) if faces and out.is_dir() else []
-    for path in images:
-        job = Job(path, out / f'{path.stem}.png')
-        first = taken.setdefault(job.output.name.casefold(), path)  # many disks do not tell X.png from x.png
-        if first is not path:
-            same = first.resolve() == path.resolve()
-            raise UserError(f'{path}: is named twice; leave one out' if same else
-                            f'{path} and {first} would both become {job.output}; rename one, or restore them apart')
+    left = []
+    for job in jobs:
         present = _faces_present(job, names) if faces else [job.output] if os.path.lexists(job.output) else []
-        if any(file.resolve() in sources for file in present):
-            raise UserError(f'{present[0]}: is an input, which would be overwritten; give --out another folder')
-        if not (skip_existing and present):
-            jobs.append(job)
-            for file in present:
-                if not was_written_by_restore(file):
-                    raise UserError(f'{file}: is there and was not made by this tool; give --out another folder')
-    return jobs
+        if any(file.resolve() in inputs for file in present):
+            raise UserError(f'{present[0]}: is an input, which would be overwritten; give --out-dir another folder')
+        if skip_existing and present:
+            continue
+        for file in present:
+            if not was_written_by_restore(file):
+                raise UserError(f'{file}: is there and was not made by this tool; give --out-dir another folder')
+        left.append(job)
+    return left
 
 
-def _faces_present(job: Job, names) -> list:
+def _refuse_one_output_of_two(jobs: list[Job]) -> None:
+    taken: dict[str, Path] = {}
+    for job in jobs:
+        first = taken.setdefault(job.output.name.casefold(), job.source)  # many disks do not tell X.png from x.png
+        if first is job.source:
+            continue
+        if first.resolve() == job.source.resolve():
+            raise UserError(f'{job.source}: is named twice; leave one out')
+        raise UserError(f'{job.source} and {first} would both become {job.output}; rename one, or restore them apart')
+
+
+def _faces_present(job: Job, names: list[str]) -> list[Path]:
     """A job's faces among the files in the folder of its output."""
     pattern = re.compile(rf'{re.escape(job.output.stem)}_face\d+\.png')
     return [job.output.with_name(name) for name in names if pattern.fullmatch(name)]
@@ -131,22 +139,24 @@ class Restorer:
         Raises:
             UserError: Memory does not suffice, a tile is too small, or what comes out is not finite.
         """
-        lq = torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None].float().div_(255)
-        try:
-            overlap = self.overlap if 0 < self._tile < max(lq.shape[-2:]) else 0
+        lq = to_float(torch.from_numpy(rgb.transpose(2, 0, 1).copy())[None])
+        overlap = self.overlap if 0 < self._tile < max(lq.shape[-2:]) else 0
+        smaller = self._tile // 2 if 0 < self._tile < max(lq.shape[-2:]) else max(lq.shape[-2:]) // 2
+        with enough_memory(f'memory does not suffice; give --tile {max(1, min(smaller, TILE))}'):
             hq = restore_tiled(self._net, lq, self._tile, overlap, _finished)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            smaller = self._tile // 2 if 0 < self._tile < max(lq.shape[-2:]) else max(lq.shape[-2:]) // 2
-            raise UserError(f'memory does not suffice; give --tile {max(1, min(smaller, TILE))}') from error
         return hq[0].permute(1, 2, 0).numpy()
 
     @property
     def overlap(self) -> int:
-        """Of tiles, in LQ pixels."""
+        """Of tiles, in LQ pixels.
+
+        Raises:
+            UserError: Memory does not suffice to measure it.
+        """
         if self._overlap is None:
-            self._overlap = measure_overlap(self._measured)
+            with enough_memory('memory does not suffice to measure by how much tiles have to overlap; give --overlap '
+                               f'{PROBES[0] // 4} (with less, seams may show)'):
+                self._overlap = measure_overlap(self._measured)
             if self._overlap is None:
                 self._overlap = PROBES[-1] // 2
                 tqdm.write('the network looks further than tiles overlap: seams may show')
@@ -160,7 +170,7 @@ def _finished(hq: torch.Tensor) -> torch.Tensor:
     return to_uint8(hq)
 
 
-def restore_photos(jobs, restorer: Callable, find_faces: Callable | None = None) -> Outcome:
+def restore_photos(jobs: Sequence, restorer: Callable, find_faces: Callable | None = None) -> Outcome:
     """Restore images one by one; PNGs are written while the next is computed.
 
     An image that cannot be read, or has no face where faces are asked for, is passed over.
@@ -175,8 +185,8 @@ def restore_photos(jobs, restorer: Callable, find_faces: Callable | None = None)
         UserError: As `Restorer`.
         OSError: A PNG cannot be written.
     """
-    written, failures, notes, pending = 0, [], Counter(), deque()
-    with ThreadPoolExecutor(1) as pool:
+    written, failures, notes = 0, [], Counter()
+    with Background(threads=1, finish=True) as background:
         for job in tqdm(jobs, desc='restore', unit='image', disable=None):
             try:
                 photo = read_photo(job.source)
@@ -189,12 +199,8 @@ def restore_photos(jobs, restorer: Callable, find_faces: Callable | None = None)
                 continue
             notes.update(photo.notes)
             for output, part in targets:
-                pending.append(pool.submit(write_photo, output, _restored(job, part, restorer), part.icc_profile))
+                background.submit(write_photo, output, _restored(job, part, restorer), part.icc_profile)
                 written += 1
-                while len(pending) > PENDING:
-                    pending.popleft().result()
-        for future in pending:
-            future.result()
     return Outcome(written, failures, notes)
 
 

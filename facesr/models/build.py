@@ -1,33 +1,37 @@
 """Building a config's model, loading weights into it, and what it costs."""
-import difflib
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from mmedit.models import build_model
 from mmedit.models.registry import MODELS
+from mmedit.models.restorers import BasicRestorer
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.weights import load_weights
 from facesr.config import Config, train_dataset_cfg
 from facesr.models.restorers.face_restorer import FaceRestorer
-from facesr.utils.errors import UserError, mistakes_in
+from facesr.utils.device import cuda_available
+from facesr.utils.errors import UserError, did_you_mean, mistakes_in
+from facesr.utils.memory import enough_memory
 
 SMALL = 32  # side of an LQ image that a generator is tried on
 
 
-def count_parameters(module) -> int:
+def count_parameters(module: nn.Module) -> int:
     """Number of parameters of an `nn.Module`, frozen ones included."""
     return sum(p.numel() for p in module.parameters())
 
 
-def count_discriminator(restorer) -> int:
+def count_discriminator(restorer: nn.Module) -> int:
     """Number of parameters of a restorer's discriminator, 0 if it has none."""
     discriminator = getattr(restorer, 'discriminator', None)
     return count_parameters(discriminator) if discriminator is not None else 0
 
 
-def check_budget(generator, cfg: Config, more: int = 0) -> int:
+def check_budget(generator: nn.Module, cfg: Config, more: int = 0) -> int:
     """Returns the generator's parameter count.
 
     Args:
@@ -47,7 +51,7 @@ def check_budget(generator, cfg: Config, more: int = 0) -> int:
     return count
 
 
-def check_scale(generator, cfg: Config) -> None:
+def check_scale(generator: nn.Module, cfg: Config) -> None:
     """That the generator makes images larger by the training data's scale, by a look at what it makes of a small one.
 
     Raises:
@@ -82,23 +86,27 @@ def is_face_restorer(type_name: str) -> bool:
     return isinstance(kind, type) and issubclass(kind, FaceRestorer)
 
 
-def load_model(cfg: Config, checkpoint, ema: bool = False):
-    """The config's restorer with a checkpoint's weights, in eval mode, on CUDA if there is a device.
+def load_model(cfg: Config, checkpoint: str | Path, ema: bool = False, device: str | torch.device | None = None,
+               stored: dict | None = None) -> BasicRestorer:
+    """The config's restorer with a checkpoint's weights, in eval mode.
 
     Args:
         cfg (Config): From `load_config`.
         checkpoint (str | Path): The file.
         ema (bool): Take the moving average of the generator's weights. Default: False.
+        device (str | torch.device | None): Where it is to be. Default: None, for CUDA if there is a device.
+        stored (dict | None): What `read_checkpoint` made of the file, if it was read. Default: None.
 
     Raises:
         UserError: The checkpoint is missing, unsafe, of another model or without moving average.
     """
     model = build_restorer(cfg)
-    load_weights(model, read_checkpoint(checkpoint), checkpoint, ema)
-    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+    load_weights(model, stored or read_checkpoint(checkpoint), checkpoint, ema)
+    with enough_memory(f'{checkpoint}: memory does not suffice for the network; free the device, or use --device cpu'):
+        return model.to(device or ('cuda' if cuda_available() else 'cpu')).eval()
 
 
-def build_restorer(cfg: Config):
+def build_restorer(cfg: Config) -> BasicRestorer:
     """The config's restorer (a `BasicRestorer`), on the CPU.
 
     Raises:
@@ -108,8 +116,7 @@ def build_restorer(cfg: Config):
         raise UserError('config key "model.pretrained": use load_from, which reads weights safely and entirely')
     for key, part in cfg.model.items():
         if isinstance(part, dict) and 'type' in part and MODELS.get(part['type']) is None:
-            close = difflib.get_close_matches(str(part['type']), MODELS.module_dict, 1)
-            hint = f'did you mean {close[0]}?' if close else 'neither MMEditing nor facesr has it'
+            hint = did_you_mean(part['type'], MODELS.module_dict, otherwise='neither MMEditing nor facesr has it')
             raise UserError(f'config key "model.{key}.type" is {part["type"]!r}: {hint}')
     with mistakes_in('model'):
         return build_model(cfg.model, train_cfg=cfg.get('train_cfg'), test_cfg=cfg.get('test_cfg'))

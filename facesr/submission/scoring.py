@@ -1,11 +1,11 @@
 """Scoring HQ images as the organiser of the competition does, and verifying zips before they are handed in."""
 import math
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -14,6 +14,8 @@ from facesr.submission.predictions import PredictionError, Predictions, Problems
 from facesr.utils.errors import UserError
 from facesr.utils.files import as_json, write_atomic
 from facesr.utils.images import decode_image, list_images, opened_image
+from facesr.utils.psnr import mean_squared_error, psnr_of
+from facesr.utils.terminal import plain
 
 MISSING, EXTRA, MISNAMED = 'missing', 'extra', 'wrongly named'
 SHOWN = 3  # best and worst images in the summary
@@ -32,7 +34,7 @@ class Score(NamedTuple):
     images: list
 
 
-def score(path, gt: dict) -> Score:
+def score(path: str | Path, gt: dict) -> Score:
     """PSNR of a folder or zip of HQ images: RGB, 8 bits, whole images, the mean of all.
 
     Args:
@@ -53,7 +55,7 @@ def score(path, gt: dict) -> Score:
     return Score(math.fsum(image.psnr for image in images) / len(images), images)
 
 
-def verify_zip(path, names, size=None) -> None:
+def verify_zip(path: str | Path, names: Iterable, size: tuple | dict | None = None) -> None:
     """See that a zip is what an organiser takes: just these images, 8-bit RGB PNGs, at the top level, undamaged.
 
     Args:
@@ -75,7 +77,7 @@ def verify_zip(path, names, size=None) -> None:
         _read_all(predictions, names, read)
 
 
-def check_names(found, wanted) -> Problems:
+def check_names(found: Iterable, wanted: Iterable) -> Problems:
     """Compare the names of predictions with those that are asked for.
 
     A name is wrong, rather than one extra and one missing, where it differs in its extension or in capital letters.
@@ -94,7 +96,7 @@ def check_names(found, wanted) -> Problems:
     return problems
 
 
-def gt_paths(folder) -> list:
+def gt_paths(folder: str | Path) -> list:
     """The GT images directly in a folder, sorted by name.
 
     Raises:
@@ -108,7 +110,7 @@ def gt_paths(folder) -> list:
     return [Path(folder, name) for name in names]
 
 
-def read_gt(path) -> np.ndarray:
+def read_gt(path: str | Path) -> np.ndarray:
     """A GT image: uint8, RGB, (h, w, 3).
 
     Raises:
@@ -125,12 +127,7 @@ def read_gt(path) -> np.ndarray:
         if image.mode != 'RGB':
             raise UserError(f'{path}: GT image, not 8-bit RGB ({image.mode}); convert it')
         image.load()
-    return cv2.cvtColor(decode_image(data, path), cv2.COLOR_BGR2RGB)
-
-
-def psnr_of(mse: float) -> float:
-    """PSNR in dB of 8-bit images with a mean squared error; inf if it is 0."""
-    return 10 * math.log10(255**2 / mse) if mse else math.inf
+    return decode_image(data, path)
 
 
 def format_score(result: Score) -> str:
@@ -139,16 +136,17 @@ def format_score(result: Score) -> str:
     lines = [f'PSNR: {result.psnr:.10f} dB (RGB, 8 bits, whole images; mean of {len(ranked)})']
     others = [image.psnr for image in ranked if image.psnr < math.inf]
     if len(others) < len(ranked):
-        exact = ', '.join(image.name for image in ranked[len(others):]) if others else f'all {len(ranked)} images'
+        exact = (', '.join(plain(image.name) for image in ranked[len(others):]) if others
+                 else f'all {len(ranked)} images')
         lines.append(f'equal to GT, so that the mean is infinite: {exact}')
     if 0 < len(others) < len(ranked):
         lines.append(f'PSNR of the others: {math.fsum(others) / len(others):.10f} dB')
     for title, images in (('worst', ranked[:SHOWN]), ('best', ranked[::-1][:SHOWN])):
-        lines.append(f'{title}: ' + ', '.join(f'{image.name} {image.psnr:.4f}' for image in images))
+        lines.append(f'{title}: ' + ', '.join(f'{plain(image.name)} {image.psnr:.4f}' for image in images))
     return '\n'.join(lines)
 
 
-def write_score(path, result: Score, **about) -> None:
+def write_score(path: str | Path, result: Score, **about) -> None:
     """Write a score as JSON: what `about` says, the mean, and each image's MSE and PSNR; null is infinite."""
     images = [dict(name=image.name, MSE=image.mse, PSNR=image.psnr) for image in result.images]
     content = dict(about, mean=dict(PSNR=result.psnr), images=images)
@@ -160,8 +158,8 @@ def _read_all(predictions: Predictions, names: list, read) -> list:
     problems, results = Problems(), []
     problems.update(predictions.problems)
     problems.update(check_names(predictions.names, names))
-    there = set(predictions.names)
-    there = [name for name in names if name in there]
+    found_names = set(predictions.names)
+    there = [name for name in names if name in found_names]
 
     def attempt(name: str):
         try:
@@ -182,6 +180,5 @@ def _read_all(predictions: Predictions, names: list, read) -> list:
 
 def _measure(name: str, gt: np.ndarray, predictions: Predictions) -> ImageScore:
     hq = predictions.read(name, gt.shape[:2])
-    squares = np.square(np.subtract(hq, gt, dtype=np.int16), dtype=np.int32)
-    mse = int(squares.sum(dtype=np.int64)) / gt.size  # exact up to this division
+    mse = mean_squared_error(hq, gt)
     return ImageScore(name, mse, psnr_of(mse))

@@ -6,3 +6,4 @@ SPLITS = ('val', 'test')
 EXPORT_FORMATS = ('onnx', 'safetensors', 'pth')
 OPSET = 17  # of ONNX; ONNX Runtime reads it since 1.12 (2022)
 TILE = 256  # LQ pixels; SRResNet takes 0.9 GB for one in fp32
+CPU = 'cpu'

@@ -4,47 +4,55 @@ Everything here also works in a single process, where it costs nothing. What the
 on travels over gloo, on the host: the devices are not made to wait for it.
 """
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from facesr.utils.device import cuda_available
 from facesr.utils.errors import UserError
 
 NEEDED = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')  # what torchrun sets
 _host_group = None  # gloo's: neither flags nor pickled objects belong on a GPU
 
 
+def started() -> bool:
+    """Whether `torchrun` started this process, alone or among others."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def rank() -> int:
     """Number of this process, 0 when it is alone."""
-    return dist.get_rank() if _started() else 0
+    return dist.get_rank() if started() else 0
 
 
 def world_size() -> int:
     """Number of processes, 1 when this one is alone."""
-    return dist.get_world_size() if _started() else 1
+    return dist.get_world_size() if started() else 1
 
 
 def local_rank() -> int:
     """Number of this process among those on this machine."""
-    return int(os.environ['LOCAL_RANK']) if _started() else 0
+    return int(os.environ['LOCAL_RANK']) if started() else 0
 
 
 def local_processes() -> int:
     """Number of processes on this machine."""
-    return int(os.environ.get('LOCAL_WORLD_SIZE', 1)) if _started() else 1
+    return int(os.environ.get('LOCAL_WORLD_SIZE', 1)) if started() else 1
 
 
 def device() -> torch.device:
     """This process's device: its own CUDA device if there is one, else the CPU."""
-    if not torch.cuda.is_available():
+    if not cuda_available():
         return torch.device('cpu')
     return torch.device('cuda', local_rank())
 
 
 @contextmanager
-def launched(launcher: str):
+def launched(launcher: str) -> Iterator[None]:
     """Join the other processes for the time of the context; nothing with launcher 'none'.
 
     Raises:
@@ -62,12 +70,14 @@ def launched(launcher: str):
         raise UserError('--launcher pytorch: start with torchrun, for example '
                         '"torchrun --nproc_per_node=2 tools/train.py CONFIG --launcher pytorch"')
     local = int(os.environ['LOCAL_RANK'])
-    if torch.cuda.is_available():
+    cuda = cuda_available()
+    if cuda:
         if local >= torch.cuda.device_count():
             raise UserError(f'torchrun started process {local} on this machine, which has {torch.cuda.device_count()} '
                             'CUDA devices; lower --nproc_per_node')
         torch.cuda.set_device(local)
-    dist.init_process_group('cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo')
+    # Where NCCL is not built (on Windows), gloo serves CUDA too.
+    dist.init_process_group('cpu:gloo,cuda:nccl' if cuda and dist.is_nccl_available() else 'gloo')
     _host_group = dist.new_group(backend='gloo')
     try:
         yield
@@ -94,7 +104,7 @@ def mean(values: list) -> list:
     return (total / world_size()).tolist()
 
 
-def gather(thing, patient: bool = False) -> list:
+def gather(thing: Any, patient: bool = False) -> list:
     """What every rank gave (anything that pickles), in the order of ranks, on every rank.
 
     Args:
@@ -109,10 +119,6 @@ def gather(thing, patient: bool = False) -> list:
     if patient:
         dist.destroy_process_group(group)
     return things
-
-
-def _started() -> bool:
-    return dist.is_available() and dist.is_initialized()
 
 
 def unwrapped(model):

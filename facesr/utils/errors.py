@@ -1,8 +1,15 @@
 """What a user sees when something is wrong: one line that names the file or key and the remedy."""
+import difflib
 import functools
+import inspect
 import os
+import re
+import signal
 import sys
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+
+from facesr.utils.terminal import lasting_streams, say
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -22,25 +29,64 @@ class CheckpointError(UserError):
     """A checkpoint is missing, broken, unsafe or does not fit the model."""
 
 
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint is not what was once written, or was never written to its end."""
+
+
+def similar(name: object, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Those of the known names that somebody may have meant by another, the likeliest first.
+
+    Args:
+        name (object): What was given; a string, if all went well.
+        known (Iterable[str]): What could have been.
+        most (int): Names at most. Default: 1.
+        cutoff (float): How similar they have to be, from 0 to 1 (difflib's ratio). Default: 0.6.
+    """
+    return difflib.get_close_matches(str(name), list(known), most, cutoff)
+
+
+def did_you_mean(name: object, known: Iterable[str], otherwise: str = '') -> str:
+    """`did you mean X?`, with the most similar of the known names; `otherwise` where none is similar."""
+    found = similar(name, known)
+    return f'did you mean {found[0]}?' if found else otherwise
+
+
 @contextmanager
 def mistakes_in(key: str):
-    """What building an object from `cfg.<key>` raises (unknown type, wrong arguments) becomes a `UserError`."""
+    """What building an object from `cfg.<key>` raises becomes a `UserError`: a type or argument that there is not, a
+    package that is missing.
+    """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f'config key "{key}": {" ".join(str(error).split())}') from error
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise UserError(f'config key "{key}": {" ".join(str(error).split())}{_likely_argument(error)}') from error
 
 
-def report_user_errors(main):
+def _likely_argument(error: BaseException) -> str:
+    """What argument of the class that mmcv was building from a config was meant by one that it has not, as a hint."""
+    while error.__context__:  # mmcv raises anew at each level
+        error = error.__context__
+    unknown, kind, trace = re.search(r"unexpected keyword argument '(\w+)'", str(error)), None, error.__traceback__
+    while unknown and trace:
+        kind, trace = trace.tb_frame.f_locals.get('obj_cls', kind), trace.tb_next
+    close = similar(unknown[1], inspect.signature(kind).parameters) if unknown and kind else ()
+    return f'; did you mean "{close[0]}"?' if close else ''
+
+
+def report_user_errors(main: Callable) -> Callable:
     """Decorate a tool's `main` so that a `UserError` (or a file-system error) ends it with one line.
 
     The line goes to stderr, the exit status is the error's (2; 130 after Ctrl-C). Anything else is a bug
     and keeps its traceback; so does everything when FACESR_TRACEBACK is set. Of several processes on a
-    machine only the first speaks, except where an error may be one's alone.
+    machine only the first speaks, except where an error may be one's alone. A terminal, pipe or disk that takes no
+    more output costs no work (see `lasting_streams`).
     """
 
     @functools.wraps(main)
+    @lasting_streams()
     def wrapper(*args, **kwargs):
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # by `tools/_bootstrap.py`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if os.environ.get('FACESR_TRACEBACK'):
             return main(*args, **kwargs)
         speaks = os.environ.get('LOCAL_RANK', '0') == '0'
@@ -56,7 +102,7 @@ def report_user_errors(main):
         except KeyboardInterrupt:
             message, status = 'interrupted', EXIT_INTERRUPTED
         if speaks:
-            print(message, file=sys.stderr)
+            say(message, file=sys.stderr)
         sys.exit(status)
 
     return wrapper

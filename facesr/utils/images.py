@@ -1,5 +1,9 @@
-"""Image files: which there are in a folder, reading, and writing PNGs."""
+"""Image files: which there are in a folder, reading, and writing PNGs. Images are RGB; OpenCV's BGR stays in here."""
+import io
 import os
+import threading
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,19 +20,48 @@ IMG_EXTENSIONS = ('.jpg', '.JPG', '.jpeg', '.JPEG', '.png', '.PNG', '.ppm', '.PP
 # Images that Pillow would open but MMEditing's datasets pass over without a word.
 UNREAD = ('.webp', '.gif', '.avif', '.heic', '.jp2', '.jfif')
 # What Pillow raises on damaged (or absurdly large) files.
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS  # of an image, and of all that are read at a time: 89 million
+warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)  # such are refused here
 DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
+class _Gate:
+    """Lets threads hold so many pixels at a time: a context, in which others wait until there is room."""
+
+    def __init__(self, most: int):
+        self._most, self._held, self._changed = most, 0, threading.Condition()
+
+    @contextmanager
+    def room_for(self, pixels: int):
+        """Hold pixels; more than all of them only where nobody else holds any."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + pixels <= self._most)
+            self._held += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= pixels
+                self._changed.notify_all()
+
+
+_gate = _Gate(MOST_PIXELS)
+
+
 @contextmanager
-def opened_image(path):
+def opened_image(path: str | Path) -> Iterator[Image.Image]:
     """Yields Pillow's image of a file; its pixels are read when they are asked for.
 
+    Threads wait for each other where their images together are large.
+
     Raises:
-        UserError: The file is no image, or turns out within the context to be damaged.
+        UserError: The file is no image, has more than `MOST_PIXELS`, or turns out within the context to be damaged.
     """
     try:
         with Image.open(path) as image:
-            yield image
+            _require_bounded(image, path)
+            with _gate.room_for(image.width * image.height):
+                yield image
     except PermissionError:
         raise
     except UnidentifiedImageError:
@@ -37,20 +70,31 @@ def opened_image(path):
         raise UserError(f'{path}: unreadable image ({error}); remove or replace it') from None
 
 
-def decode_image(data: bytes, path) -> np.ndarray:
-    """The image in a file's bytes: uint8, BGR, (h, w, 3).
+def decode_image(data: bytes, path: str | Path) -> np.ndarray:
+    """The image in a file's bytes: uint8, RGB, (h, w, 3).
 
     Raises:
         UserError: There is none; it names `path`.
     """
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            _require_bounded(header, path)
+    except DAMAGED:
+        pass  # what OpenCV reads counts
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
         raise UserError(f'{path}: not an image, or an unreadable one; repair or remove it')
-    return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _require_bounded(image, path) -> None:
+    if image.width * image.height > MOST_PIXELS:
+        raise UserError(f'{path}: is {image.width}x{image.height}, more than the {MOST_PIXELS / 10**6:.0f} million '
+                        'pixels that are read; make it smaller')
 
 
 def read_image(path) -> np.ndarray:
-    """An image file: uint8, BGR, (h, w, 3).
+    """An image file: uint8, RGB, (h, w, 3).
 
     Raises:
         UserError: It is missing or unreadable.
@@ -60,27 +104,40 @@ def read_image(path) -> np.ndarray:
     return decode_image(Path(path).read_bytes(), path)
 
 
-def list_images(folder) -> list:
+def list_images(folder, recursive: bool = False) -> list:
     """Names of the image files directly in `folder` (MMEditing's extensions), sorted.
+
+    Args:
+        folder (str | Path): The folder.
+        recursive (bool): Those in its sub-folders too, as `sub/name.png`; hidden folders are left out. Default: False.
 
     Raises:
         UserError: An image has an extension that MMEditing's datasets would pass over.
     """
-    names = sorted(entry.name for entry in os.scandir(folder)
-                   if not entry.name.startswith('.') and entry.is_file())
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith('.')]
+    names = sorted(entry.name for entry in entries if entry.is_file())
     for name in names:
         suffix = Path(name).suffix
         if suffix.lower() in (*UNREAD, *IMG_EXTENSIONS) and suffix not in IMG_EXTENSIONS:
             raise UserError(f'{Path(folder) / name}: MMEditing does not read {suffix} files; convert it to .png')
-    return [name for name in names if name.endswith(IMG_EXTENSIONS)]
+    names = [name for name in names if name.endswith(IMG_EXTENSIONS)]
+    for entry in entries if recursive else ():
+        if entry.is_dir():
+            names += [f'{entry.name}/{name}' for name in list_images(entry.path, True)]
+    return sorted(names)
+
+
+def encode_image(image: np.ndarray, suffix: str) -> bytes:
+    """A uint8 RGB image (h, w, 3) as the bytes of a file, of the format that a suffix ('.png', '.tif') stands for."""
+    return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """A uint8 BGR image (h, w, 3) as the bytes of an RGB PNG file."""
-    return cv2.imencode('.png', image)[1].tobytes()
+    """A uint8 RGB image (h, w, 3) as the bytes of an RGB PNG file."""
+    return encode_image(image, '.png')
 
 
-def save_png(image: np.ndarray, path=None) -> bytes:
+def save_png(image: np.ndarray, path: str | Path | None = None) -> bytes:
     """As `encode_png`, and written to `path` if there is one.
 
     Raises:

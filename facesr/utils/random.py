@@ -1,9 +1,12 @@
 """Random states: kept for a resume, and set aside while a training sample is drawn."""
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+from facesr.utils.device import cuda_available
 
 
 def random_state() -> dict:
@@ -11,7 +14,7 @@ def random_state() -> dict:
     numpy_state = np.random.get_state(legacy=False)
     numpy_state['state']['key'] = torch.from_numpy(numpy_state['state']['key'].astype(np.int64))
     state = dict(python=random.getstate(), numpy=numpy_state, torch=torch.get_rng_state())
-    if torch.cuda.is_available():
+    if cuda_available():
         state['cuda'] = torch.cuda.get_rng_state()
     return state
 
@@ -24,12 +27,12 @@ def restore_random_state(state: dict) -> None:
     numpy_state['state']['key'] = numpy_state['state']['key'].cpu().numpy().astype(np.uint32)
     np.random.set_state(numpy_state)
     torch.set_rng_state(state['torch'].cpu())
-    if 'cuda' in state and torch.cuda.is_available():
+    if 'cuda' in state and cuda_available():
         torch.cuda.set_rng_state(state['cuda'].cpu())
 
 
 @contextmanager
-def seeded(*seed: int):
+def seeded(*seed: int) -> Iterator[None]:
     """Within, the host's generators start from `seed` (non-negative integers); after it they go on as before."""
     words = np.random.SeedSequence(seed).generate_state(3)
     before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()

@@ -1,11 +1,13 @@
-"""SIGINT and SIGTERM while training: the first asks for an orderly end, the second ends at once."""
+"""Signals while training: the first asks for an orderly end, a second SIGINT or SIGTERM ends at once."""
 import signal
 import time
 
 from facesr.utils.errors import UserError
 
 EXIT_STOPPED = 75  # sysexits' EX_TEMPFAIL: nothing is wrong, start it again
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+URGENT = (signal.SIGINT, signal.SIGTERM)
+# A terminal that is gone (bash and the kernel may both say so), and what schedulers send before a job's end.
+OTHERS = tuple(getattr(signal, name) for name in ('SIGHUP', 'SIGUSR1') if hasattr(signal, name))
 
 
 class Stopped(UserError):
@@ -15,7 +17,9 @@ class Stopped(UserError):
 
 
 class StopSignals:
-    """A context in which SIGINT and SIGTERM set `requested`; a second one raises.
+    """A context in which SIGINT, SIGTERM, SIGHUP and SIGUSR1 set `requested`; a second SIGINT or SIGTERM raises.
+
+    What is ignored on entering (SIGHUP under `nohup`) stays so, but for SIGINT and SIGTERM.
 
     Args:
         echo (float): Signals that follow the first within so many seconds are taken for the same one.
@@ -23,10 +27,13 @@ class StopSignals:
     """
 
     def __init__(self, echo: float = 0):
-        self.echo, self.requested, self._first, self._before = echo, None, 0.0, {}
+        self.echo, self._before = echo, {}
+        self.requested: str | None = None
+        self._first: float | None = None
 
     def __enter__(self):
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        wanted = [*URGENT, *(number for number in OTHERS if signal.getsignal(number) != signal.SIG_IGN)]
+        self._before = {number: signal.signal(number, self._handle) for number in wanted}
         return self
 
     def __exit__(self, *_):
@@ -34,8 +41,11 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number, _frame):
-        if self.requested is None:
-            self.requested, self._first = signal.Signals(number).name, time.monotonic()
+        self.requested = self.requested or signal.Signals(number).name
+        if number in OTHERS:
+            return
+        if self._first is None:
+            self._first = time.monotonic()
         elif time.monotonic() - self._first >= self.echo:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
@@ -43,8 +53,9 @@ class StopSignals:
 
 
 def ignore_interrupts() -> None:
-    """For a loader's worker: Ctrl-C reaches the whole group, but only the trainer may decide.
+    """For a loader's worker: Ctrl-C and the like reach the whole group, but only the trainer may decide.
 
     SIGTERM still ends a worker: that is how its loader does it.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, *OTHERS):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,7 +1,7 @@
 """Work beside the main thread's, and how many threads small operations take."""
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -11,7 +11,7 @@ from threadpoolctl import ThreadpoolController
 
 
 @contextmanager
-def one_thread():
+def one_thread() -> Iterator[None]:
     """torch's operations on the host take one thread; a context, or a decorator.
 
     Operations of a millisecond gain little from a second core, but wait for it wherever loading processes or
@@ -34,10 +34,12 @@ class Background:
 
     Args:
         threads (int): Their number, but no more than there are cores. Default: 4.
+        finish (bool): Do what was submitted even if the context ends by an error; else what waits is given up.
+            Default: False.
     """
 
-    def __init__(self, threads: int = 4):
-        self._threads = min(threads, os.cpu_count() or 1)
+    def __init__(self, threads: int = 4, finish: bool = False):
+        self._threads, self._finish = min(threads, os.cpu_count() or 1), finish
         self._pending = deque()
 
     def __enter__(self):
@@ -50,7 +52,7 @@ class Background:
             while self._pending and kind is None:
                 self._finish_one()
         finally:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.shutdown(cancel_futures=not self._finish)
 
     def submit(self, work: Callable, *args, then: Callable | None = None) -> None:
         """Have `work(*args)` done, and then `then(result)` if there is one.

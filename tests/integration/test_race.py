@@ -9,12 +9,20 @@ import time
 
 import pytest
 import race
-import scipy.stats
+import race_entries
+import race_run
 import torch
 from conftest import HANGS, SMALL_OPTIONS
+from race_entries import Length
 
+from facesr.checkpoint.io import read_checkpoint
 from facesr.config import load_config
 from facesr.engine.train import build_stream
+from facesr.evaluation.evaluator import bicubic_psnr, evaluate
+from facesr.evaluation.metrics import build_metrics
+from facesr.evaluation.test import load_split
+from facesr.inference.network import network
+from facesr.models.build import load_model
 from facesr.utils.errors import UserError
 
 TINY = f'configs/srresnet_ffhq.py {" ".join(SMALL_OPTIONS)}'
@@ -46,11 +54,37 @@ def prepare(tiny_root, tmp_path, monkeypatch):
     return run
 
 
+@pytest.fixture
+def race_here(tiny_root, tmp_path, monkeypatch, capsys):
+    """Runs a race in this process, with its runs; returns what it printed and `race.json`."""
+
+    class Done:
+        returncode = 0
+
+        def poll(self):
+            return 0
+
+    def start(job, args):
+        monkeypatch.setattr(sys, 'argv', ['race_run.py', *map(str, job.arguments), '--out', str(job.result)])
+        job.result.parent.mkdir(parents=True, exist_ok=True)
+        race_run.main()
+        return Done()
+
+    def run(*arguments):
+        monkeypatch.setattr(race, 'start', start)
+        monkeypatch.setattr(sys, 'argv', ['race.py', *arguments, '--data-root', str(tiny_root), '--out',
+                                          str(tmp_path / 'race')])
+        race.main()
+        return capsys.readouterr().out, json.loads((tmp_path / 'race/race.json').read_text())
+
+    return run
+
+
 @pytest.mark.slow
 def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
     done = run_command(command('--iterations', '4', '--seeds', '1'))
     assert 'l1, seed 0: done' in done.stdout and 'one seed says nothing' in done.stdout, done.stderr
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob('race/*/seed_0/iter_4.pth')}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob('race/*/*/seed_0/iter_4.pth')}
     assert len(before) == 2
 
     done = run_command(command('--iterations', '4', '--seeds', '2'))
@@ -67,13 +101,13 @@ def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
         sum(psnr['final'][seed] - reference['final'][seed] for seed in '01') / 2)
     assert (tmp_path / 'race/race.png').read_bytes().startswith(b'\x89PNG')
 
-    first = [build_stream(load_config(tmp_path / f'race/{label}.py')).next() for label in ('l1', 'psnr')]
+    first = [build_stream(load_config(tmp_path / f'race/{label}/iterations_4.py')).next() for label in ('l1', 'psnr')]
     assert torch.equal(first[0]['lq'], first[1]['lq']) and torch.equal(first[0]['gt'], first[1]['gt'])
     for changed, message in ((['--iterations', '6'], 'race: has a race with iterations=4; give another --out'),
-                             (['--iterations', '4', f'l1={TINY} ema=0.9', f'psnr={TINY}'],
+                             ([f'l1={TINY} ema=0.9', f'psnr={TINY}', '--iterations', '4'],
                               'the entry l1 was another one before'),
                              (['--iterations', '4', '--seeds', '2'], 'its results also have psnr; give them too'),
-                             (['--iterations', '4', '--seeds', '1', *ENTRIES], 'its results also have 2 seeds')):
+                             ([*ENTRIES, '--iterations', '4', '--seeds', '1'], 'its results also have 2 seeds')):
         with pytest.raises(UserError, match=message):
             prepare(*changed)
 
@@ -83,13 +117,13 @@ def test_a_race_that_is_stopped_goes_on(command, tmp_path):
     process = subprocess.Popen(command('--iterations', '3000', '--seeds', '1'), stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + HANGS
-    while not any('Iter [' in path.read_text() for path in tmp_path.glob('race/*/seed_0.txt')):
+    while not any('Iter [' in path.read_text() for path in tmp_path.glob('race/*/*/seed_0.txt')):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 2 and 'the same command goes on' in errors
-    assert list(tmp_path.glob('race/*/seed_0/iter_*.pth'))  # saved
+    assert list(tmp_path.glob('race/*/*/seed_0/iter_*.pth'))  # saved
     assert not any(f'{tmp_path}/race' in line for line in os.popen('ps -eo args').read().splitlines())
 
 
@@ -110,26 +144,131 @@ def test_mistakes_are_one_line(entries, message, prepare, tmp_path):
     assert not (tmp_path / 'race').exists()
 
 
+@pytest.mark.slow
+def test_equal_multiply_adds(race_here, prepare, tmp_path):
+    # 3x3 convolutions: in, two of the block, two that upscale, two at 32x32.
+    side = 32 // 4
+    macs = side**2 * 9 * (3 * 8 + 2 * 8 * 8 + 8 * 32 + 4 * 8 * 32 + 16 * 8 * 8 + 16 * 8 * 3)
+    base = f'{TINY} data.train_dataloader.samples_per_gpu=2'
+    entries = [f'a={base} gt_patch_size=32', f'b={base} gt_patch_size=64 ema=0.5', f'c={TINY} amp=bf16']
+    short, long = amounts = Length('macs', 8 * macs / 1e12), Length('macs', 16 * macs / 1e12)
+    how = ['--macs', *(length.text for length in amounts), '--patch', '32', '--batch', '1', '--points', '2']
+    out, found = race_here(*entries[:2], *how, '--seeds', '2', '1')
+    assert f'a, {short}, seed 1: done (3 of 6)' in out and f'b, {long}, seed 0: done (6 of 6)' in out
+    assert 'one seed says nothing of others; over images:' in out
+    rows = {(row['length'], row['label']): row for row in found['results']}
+    short, long = (float(length.text) for length in amounts)
+    assert [rows[key]['iterations'] for key in ((short, 'a'), (short, 'b'), (long, 'a'), (long, 'b'))] == [4, 1, 8, 2]
+    assert rows[long, 'a']['patch_macs'] == macs and rows[long, 'a']['macs'] == macs * (128 // side)**2
+    assert sorted(rows[short, 'b (EMA)']['final']) == ['0', '1'] and list(rows[long, 'b (EMA)']['final']) == ['0']
+    for row in rows.values():
+        for seed, images in row['images'].items():
+            assert len(images) == 2 and sum(images.values()) / 2 == pytest.approx(row['final'][seed])
+            assert row['cpu_hours'][seed] > 0 and row['curves'][seed][-1] == [row['iterations'], row['final'][seed]]
+    assert [iteration for iteration, _ in rows[long, 'a']['curves']['0']] == [4, 8]
+
+    folder = tmp_path / f'race/a/macs_{amounts[1].text}'
+    images, cfg = json.loads((folder / 'seed_0.json').read_text())['images'], load_config(f'{folder}.py')
+    net, pairs = network(load_model(cfg, folder / 'seed_0/iter_8.pth')), load_split(cfg, 'val')
+    for restored, result in evaluate(net, pairs, build_metrics(dict(metrics=['PSNR']))):
+        assert images[result.name] == dict(PSNR=result.metrics['PSNR'],
+                                           bicubic=bicubic_psnr(restored.lq, restored.gt))
+
+    # One more entry, which the others' results wait for; what is finished stays.
+    recipes, _ = prepare(*entries, *how, '--seeds', '2', '1', '--only', 'c')
+    args = race.parse_args()
+    trials = race.trials_of([race.parse_entry(text) for text in entries], recipes, args)
+    assert [job.name for job in race.jobs_of(trials, args)] == [
+        f'c, {amounts[0]}, seed 0', f'c, {amounts[0]}, seed 1', f'c, {amounts[1]}, seed 0']
+    args.only = None
+    assert len(race.jobs_of(trials, args)) == 3
+    cfg = race_entries.race_config(trials[2].entry, trials[2].iterations, args)
+    assert (trials[2].iterations, cfg.gt_patch_size, cfg.amp) == (8, 32, 'bf16')  # as --patch and --batch say
+    for changed, message in ((['--macs', amounts[1].text], f'has a race with macs={amounts[0].text}; give another --o'),
+                             ([*how[:3], '--seeds', '1'], 'its results also have 2 seeds of'),
+                             (['--faces', '4'], 'has a race with cost=macs; give another --out'),
+                             ([*how[:3], '--only', 'd'], '--only d: no entry has this label')):
+        with pytest.raises(UserError, match=message):
+            prepare(*entries, *changed)
+
+
+@pytest.mark.slow
+def test_equal_cpu_time(race_here, prepare, monkeypatch, tmp_path):
+    monkeypatch.setattr(race_run, 'WARM_UP', 1)
+    monkeypatch.setattr(race_run, 'MEASURED', 2)
+    entries = [f'a={TINY}', f'b={TINY} data.train_dataloader.samples_per_gpu=2']
+    how = ['--patch', '32', '--batch', '1', '--points', '1', '--seeds', '1']
+    out, found = race_here(entries[0], '--cpu-hours', '0.0001', *how)
+    assert 'a, CPU seconds of an iteration: done (1 of 1)' in out
+    measured = (tmp_path / 'race/a/calibration.json').read_bytes()
+    row, = found['results']
+    assert row['iterations'] == round(0.36 / json.loads(measured)['seconds'])
+    assert 0.1 < row['cpu_hours']['0'] / 0.0001 < 10 and len(row['curves']['0']) == 1
+    assert not list(tmp_path.glob('race/a/*/seed_0/best_*'))  # not validated twice at the end
+
+    (tmp_path / 'race/b').mkdir()
+    (tmp_path / 'race/b/calibration.json').write_text('{"seconds": 0.12}')
+    out, found = race_here(*entries, '--cpu-hours', '0.0001', '0.0002', *how, '--only', 'b')
+    assert 'CPU seconds' not in out and (tmp_path / 'race/a/calibration.json').read_bytes() == measured
+    assert [(row['label'], row['iterations']) for row in found['results']] == [('a', row['iterations']), ('b', 3)]
+    assert json.loads((tmp_path / 'race/b/cpu_hours_0.0002/seed_0.json').read_text())['iterations'] == 6
+
+
+def test_cpu_seconds_go_on_after_a_resume(tiny_config, tmp_path):
+    def seconds(**more):
+        cfg = tiny_config(**more)
+        race_run._train(cfg, 'tiny', validate=True)
+        checkpoint = tmp_path / f'work/iter_{cfg.total_iters}.pth'
+        return read_checkpoint(checkpoint)['meta']['hook_msgs'][race_run.CPU]
+
+    before = time.process_time()
+    first = seconds()
+    assert 0 < first < time.process_time() - before
+    before = time.process_time()
+    assert first < seconds(total_iters=4) < first + time.process_time() - before
+
+
+def test_equal_faces_and_what_is_too_short(prepare):
+    args = [f'a={TINY} data.train_dataloader.samples_per_gpu=8', f'b={TINY}', '--faces', '100', '20']
+    recipes, _ = prepare(*args)
+    entries, args = [race.parse_entry(text) for text in args[:2]], race.parse_args()
+    trials = race.trials_of(entries, recipes, args)
+    assert [(str(trial.length), trial.iterations) for trial in trials] == [
+        ('20 faces', 2), ('20 faces', 20), ('100 faces', 12), ('100 faces', 100)]
+    assert race_entries.race_config(entries[0], 12, args).lr_config.periods == [6, 6]
+    with pytest.raises(UserError, match='a: 4 faces are less than an iteration'):
+        prepare(f'a={TINY} data.train_dataloader.samples_per_gpu=9', '--faces', '4')
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--macs', '0'], "argument --macs: '0' is not a number above 0"),
+    (['--macs', '1', '--faces', '8'], 'argument --faces: not allowed with argument --macs'),
+    (['--macs', '1', '2', '3', '--seeds', '3', '1'], '--seeds: 2 numbers for 3 lengths; give one, or one for each'),
+])
+def test_wrong_arguments_are_one_line(arguments, message, prepare, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        prepare(*arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_has_one_race_at_a_time(tmp_path):
+    args = argparse.Namespace(out=tmp_path)
+    with race.alone(args), pytest.raises(UserError, match='is still at work there'), race.alone(
+            argparse.Namespace(out=tmp_path)):
+        pass
+    with race.alone(args):
+        pass
+
+
 def test_a_schedule_shrinks():
     def short(config, iterations, **options):
-        return race._short_schedule(load_config(config, options), iterations)
+        return race_entries._short_schedule(load_config(config, options), iterations)
 
     assert short('configs/srresnet_ffhq.py', 1001) == {'lr_config.periods': [500, 501]}
     assert short('configs/rrdbnet_ffhq.py', 4000) == {'lr_config.step': [500, 1000, 2000, 3000]}
     warm = {'lr_config.warmup': 'linear', 'lr_config.warmup_iters': 3000}
     assert short('configs/srresnet_ffhq_one_cycle.py', 1000, **warm) == {
         'lr_config.periods': [1000], 'lr_config.warmup_iters': 10}
-
-
-def test_the_interval_is_students():
-    finals = {'a': [28.1, 28.3, 28.2, 28.6], 'b': [28.2, 28.5, 28.2, 28.8]}
-    a, b = (race.Row(label, 1, {seed: [(1, 0.), (2, psnr)] for seed, psnr in enumerate(values)}, {})
-            for label, values in finals.items())
-    found = race.difference(b, a)
-    expected = scipy.stats.ttest_rel(finals['b'], finals['a']).confidence_interval(0.95)
-    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx(tuple(expected))
-    assert found.verdict() == 'not told apart: the difference is within its interval'
-    assert race.Difference(0.2, 0.1).verdict() == 'better' and race.Difference(-0.2, 0.1).verdict() == 'worse'
 
 
 @pytest.mark.parametrize('text', ['{', '{"settings": {}}', '[]'])
@@ -141,25 +280,22 @@ def test_another_programs_results_are_left_alone(text, prepare, tmp_path):
     assert (tmp_path / 'race/race.json').read_text() == text
 
 
-def test_a_picture_of_many_rows():
-    rows = [race.Row(f'r{i}', 1, {seed: [(1, 28.1), (2, 28.1 + seed)] for seed in range(3)}, {}) for i in range(9)]
-    assert len(race.figure_of(rows).legends[0].get_texts()) == 9
-
-
-def test_seeds_that_only_one_has_are_left_out():
-    a, b = (race.Row('x', 1, {seed: [(1, float(seed))] for seed in seeds}, {}) for seeds in ((0, 1, 2), (1, )))
-    assert race.difference(b, a) == race.Difference(0., None)
-    assert race.difference(a, race.Row('none', 1, {}, {})) is None
+def test_old_results_are_refused(prepare, tmp_path):
+    (tmp_path / 'race').mkdir()
+    settings = dict(data_root='x', iterations='4', points='2', patch='32', batch='1', amp='None')
+    old = json.dumps(dict(settings=settings, entries=[], results=[], cpu_hours=1))
+    (tmp_path / 'race/race.json').write_text(old)
+    with pytest.raises(UserError, match='race.json: is of an earlier race.py, which kept other files; give another'):
+        prepare()
+    assert (tmp_path / 'race/race.json').read_text() == old
 
 
 def test_of_an_error_in_a_run_the_line_is_shown(monkeypatch, tmp_path):
-    def start(entry, seed, args):
-        output = race.output_of(entry, seed, args)
-        output.parent.mkdir()
-        output.write_text('a line of the log\nerror: config key "optimizers": is wrong\n')
+    def start(job, args):
+        job.output.write_text('a line of the log\nerror: config key "optimizers": is wrong\n')
         return subprocess.Popen([sys.executable, '-c', 'raise SystemExit(2)'])
 
     monkeypatch.setattr(race, 'start', start)
-    args = argparse.Namespace(out=tmp_path, seeds=1, jobs=1, iterations=4)
+    args = argparse.Namespace(jobs=1)
     with pytest.raises(UserError, match='^a, seed 0: config key "optimizers": is wrong$'):
-        race.run_all([race.Entry('a', 'a.py', {})], args, lambda seconds: None)
+        race.run_all([race.Job('a, seed 0', [], tmp_path / 'seed_0.json')], args, lambda seconds: None)

@@ -5,9 +5,13 @@ import sys
 
 import pytest
 import torch
+from conftest import ROOT
+from mmedit.core import build_optimizers
+from mmedit.models import build_model
 from mmedit.models.restorers import BasicRestorer
 
 from facesr.checkpoint.io import save_checkpoint
+from facesr.config import load_config
 from facesr.engine.train import train
 from facesr.models.build import build_restorer
 from facesr.models.restorers.face_restorer import FaceRestorer
@@ -84,7 +88,7 @@ def test_results_equal_stock_mmedit(config, tiny_config, tiny_root, run_tool, tm
     assert done.returncode == 0, done.stderr
     stock = json.loads(done.stdout.rpartition('RESULT ')[2])
 
-    done = run_tool('test.py', config, checkpoint, '--data-root', tiny_root, '--save-path', our_out, '--out', metrics)
+    done = run_tool('test.py', config, checkpoint, '--data-root', tiny_root, '--out-dir', our_out, '--out', metrics)
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in our_out.iterdir())
     assert names == sorted(path.name for path in stock_out.glob('*.png')) and names
@@ -114,8 +118,35 @@ def _train_three_steps(model, cfg):
 
 def test_our_restorer_is_a_drop_in(tiny_config):
     assert issubclass(FaceRestorer, BasicRestorer)
-    stock = build_restorer(tiny_config(**{'model.type': 'BasicRestorer'}))
-    assert stock.state_dict().keys() == build_restorer(tiny_config()).state_dict().keys()
+    cfg = tiny_config()
+    stock = build_model(dict(cfg.model, type='BasicRestorer'), train_cfg=cfg.train_cfg, test_cfg=cfg.test_cfg)
+    assert type(stock) is BasicRestorer
+    assert stock.state_dict().keys() == build_restorer(cfg).state_dict().keys()
+
+
+def test_a_config_that_names_mmeditings_restorer_gets_ours(tiny_config, tiny_root, tiny_options, tmp_path):
+    """In its file or by an option: with the weights, images and losses of `BasicRestorer`."""
+    path = tmp_path / 'stock.py'
+    path.write_text(f'_base_ = "{ROOT}/configs/srresnet_ffhq.py"\nmodel = dict(type="BasicRestorer")\n')
+    small = {'model.generator.num_blocks': 1, 'model.generator.mid_channels': 8}
+    for cfg in (load_config(path, {**tiny_options, **small}, str(tiny_root)),
+                tiny_config(**small, **{'model.type': 'BasicRestorer'})):
+        assert cfg.model.type == 'FaceRestorer'
+        torch.manual_seed(0)
+        ours = build_restorer(cfg)
+        torch.manual_seed(0)
+        stock = build_model(dict(cfg.model, type='BasicRestorer'), train_cfg=cfg.train_cfg, test_cfg=cfg.test_cfg)
+        assert type(ours) is FaceRestorer and type(stock) is BasicRestorer
+        assert all(torch.equal(value, ours.state_dict()[name]) for name, value in stock.state_dict().items())
+        lq, gt = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 32, 32)
+        assert torch.equal(ours.forward_dummy(lq), stock.forward_dummy(lq))
+        losses = []
+        for model in (ours.train(), stock.train()):
+            optimizer = build_optimizers(model, cfg.optimizers)
+            steps = [model.train_step(dict(lq=lq, gt=gt), optimizer) for _ in range(3)]
+            losses.append([float(step['log_vars']['loss']) for step in steps])
+        assert losses[0] == losses[1]
+        assert all(torch.equal(value, ours.state_dict()[name]) for name, value in stock.state_dict().items())
 
 
 def test_training_forward_stays_on_the_device(tiny_config):

@@ -55,5 +55,5 @@ def test_curves_need_no_network_library(tmp_path):
     records = [dict(mode='train', iter=i, loss=1 / i, lr=1e-4) for i in range(1, 4)]
     log = tmp_path / 'a.log.json'
     log.write_text('\n'.join(map(json.dumps, [*records, dict(mode='val', iter=3, PSNR=20.)])))
-    found = modules('plot_curves.py', log, '--out', tmp_path)
+    found = modules('plot_curves.py', log, '--out-dir', tmp_path)
     assert 'matplotlib' in found and not NETWORKS & found

@@ -16,10 +16,11 @@ cudnn_benchmark = True  # inputs have one size, so cuDNN's search for the fastes
 
 # How a step is computed.
 amp = None  # mixed precision: 'auto', 'fp16' or 'bf16'; `--amp` overrides it
-channels_last = False  # keep images as NHWC, which tensor cores prefer
+channels_last = False  # keep images as NHWC, which tensor cores prefer; in fp32 cuDNN takes more memory for it
 compile = False  # torch.compile; True, or a dict of its arguments
 accumulation_steps = 1  # compute a batch in so many parts: less memory, the same training
 grad_clip = None  # largest L2 norm of the gradient
 ema = None  # keep a moving average of the generator's weights, with this decay, for example 0.999
 memory_limit_gb = None  # let CUDA take no more than this (GiB), as if the card were that small
+degrade = 'fast'  # MMEditing's degradation in a pipeline as our Degrade, where that is the same; 'stock' keeps it
 on_data_error = 'stop'  # at an unreadable image or a loading process that died: 'stop' or 'skip' it

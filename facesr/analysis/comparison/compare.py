@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
+from torch.utils.data import DataLoader
 
 from facesr.analysis.comparison.contestants import (
     ENSEMBLE,
     INTERPOLATIONS,
+    Contestant,
     HandedIn,
     Interpolation,
     Model,
@@ -17,7 +19,7 @@ from facesr.analysis.comparison.contestants import (
     with_unique_labels,
 )
 from facesr.config import Config
-from facesr.evaluation.evaluator import measure, read_batches
+from facesr.evaluation.evaluator import measure, read_batches, require_size
 from facesr.evaluation.metrics import build_metrics
 from facesr.evaluation.test import load_split
 from facesr.submission.archive import hq_names
@@ -91,8 +93,8 @@ class Comparison(NamedTuple):
         return [i for i in np.argsort(-spread, kind='stable')[:count].tolist() if spread[i] > 0]
 
 
-def compare(entries: list, config: Config = None, default_config=None, options=None, data_root=None,
-            seed: int = 0) -> Comparison:
+def compare(entries: list, config: Config = None, default_config: str | Path | None = None, options: dict | None = None,
+            data_root: str | None = None, seed: int = 0) -> Comparison:
     """Measure entries, bicubic and bilinear upscaling on the same validation pairs.
 
     Args:
@@ -114,8 +116,10 @@ def compare(entries: list, config: Config = None, default_config=None, options=N
     loader = load_split(cfg, 'val')
     lq_paths = [info['lq_path'] for info in loader.dataset.data_infos]
     names = dict(zip(lq_paths, hq_names(lq_paths), strict=True))
-    contestants = [Model(entry.label, models[entry.label], ENSEMBLE in entry.options) if entry.is_model else
-                   HandedIn(entry.label, entry.path, names) for entry in entries]
+    contestants: list[Contestant] = [
+        Model(entry.label, models[entry.label], ENSEMBLE in entry.options) if entry.is_model else
+        HandedIn(entry.label, entry.path, names) for entry in entries
+    ]
     contestants += map(Interpolation, INTERPOLATIONS)
     results = measure_all(contestants, loader)
     rows = [_row(contestant, images, results[0], seed)
@@ -125,7 +129,7 @@ def compare(entries: list, config: Config = None, default_config=None, options=N
                       tuple(loader.dataset[0]['lq'].shape[-2:]), ', '.join(devices), seed)
 
 
-def measure_all(contestants: list, loader) -> list:
+def measure_all(contestants: list, loader: DataLoader) -> list:
     """PSNR and SSIM of every contestant's image of every pair; each pair is read once.
 
     Returns:
@@ -140,10 +144,7 @@ def measure_all(contestants: list, loader) -> list:
             if i == 0:
                 contestant.prepare(batch)
             hq = contestant.restore(batch)
-            if hq.shape != batch.gt.shape:
-                (height, width), (gt_height, gt_width) = hq.shape[-2:], batch.gt.shape[-2:]
-                raise UserError(f'{contestant.source}: makes {width}x{height} of {batch.lq_paths[0]}, whose GT is '
-                                f'{gt_width}x{gt_height}')
+            require_size(hq, batch, contestant.source, 'leave it out, or give the config that it goes with')
             images += measure(metrics, batch, hq)
     return results
 

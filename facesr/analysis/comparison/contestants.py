@@ -15,6 +15,7 @@ from facesr.submission.png import BadImage
 from facesr.submission.predictions import PredictionError, open_predictions
 from facesr.submission.scoring import check_names
 from facesr.utils.errors import UserError
+from facesr.utils.images import list_images
 
 EMA, ENSEMBLE = 'ema', 'x8'  # what may follow a checkpoint, after a colon
 PREDICTIONS = '.zip'
@@ -50,7 +51,10 @@ class Contestant:
     """
 
     def __init__(self, label: str, source: str = ''):
-        self.label, self.source, self.parameters, self.macs, self.seconds = label, source, None, None, []
+        self.label, self.source = label, source
+        self.parameters: int | None = None
+        self.macs: int | None = None
+        self.seconds: list[float] = []
 
     def prepare(self, batch: Batch) -> None:
         """Look at the first batch before it is timed."""
@@ -66,7 +70,7 @@ class Interpolation(Contestant):
     def restore(self, batch: Batch) -> torch.Tensor:
         """See `Contestant`."""
         size, method = tuple(batch.gt.shape[:-3:-1]), INTERPOLATIONS[self.label]
-        return _as_tensor([cv2.resize(lq, size, interpolation=method)[..., ::-1] for lq in as_arrays(batch.lq)])
+        return _as_tensor([cv2.resize(lq, size, interpolation=method) for lq in as_arrays(batch.lq)])
 
 
 class HandedIn(Contestant):
@@ -156,6 +160,12 @@ def parse_entry(text: str) -> Entry:
         raise UserError(f'{path}: no such checkpoint, work dir, folder or zip')
     if path.suffix == '.py':
         raise UserError(f'{text}: is a config; write {path}:CHECKPOINT')
+    if path.suffix == '.onnx':
+        raise UserError(f'{text}: is an exported network; give the checkpoint it was made of')
+    runs = sorted({found.parent for found in path.glob('*/*.pth')}) if path.is_dir() else []
+    if runs and not any(path.glob('*.pth')) and not list_images(path):
+        raise UserError(f'{text}: is a folder of work dirs; name those to compare, as '
+                        f'{" ".join(map(str, runs[:2]))}')
     unknown = set(options) - {EMA, ENSEMBLE}
     if unknown:
         raise UserError(f'{text}: ":{unknown.pop()}" is unknown; give :{EMA}, :{ENSEMBLE} or both')
@@ -166,7 +176,8 @@ def parse_entry(text: str) -> Entry:
                  options, is_model)
 
 
-def find_model(entry: Entry, default_config=None, options=None, data_root=None) -> Sources:
+def find_model(entry: Entry, default_config: str | Path | None = None, options: dict | None = None,
+               data_root: str | None = None) -> Sources:
     """The checkpoint and config of an entry that is a model.
 
     The config is the entry's own, else the one beside the checkpoint, else `default_config`. Of a work dir the best
@@ -195,8 +206,12 @@ def with_unique_labels(entries: list) -> list:
     def is_twice(label: str) -> bool:
         return [*INTERPOLATIONS, *(entry.label for entry in entries)].count(label) > 1
 
-    entries = [entry._replace(label=f'{entry.path.resolve().parent.name}/{entry.label}') if is_twice(entry.label) else
-               entry for entry in entries]
+    def is_told_apart(entry: Entry) -> bool:
+        return len({other.path.resolve().parent for other in entries if other.label == entry.label}) > 1
+
+    entries = [entry._replace(label=f'{entry.path.resolve().parent.name}/{entry.label}')
+               if is_twice(entry.label) and (entry.label in INTERPOLATIONS or is_told_apart(entry)) else entry
+               for entry in entries]
     return [entry._replace(label=f'{entry.label} ({i})') if is_twice(entry.label) else entry
             for i, entry in enumerate(entries, 1)]
 

@@ -7,6 +7,7 @@ from facesr.utils import files
 from facesr.utils.errors import UserError
 from facesr.utils.files import output_file, write_atomic
 from facesr.utils.tables import NONE, WIDTH, markdown_table, shortened, text_table
+from facesr.utils.terminal import plain
 
 HEADER = ['', 'mean', 'median', 'worst', 'std err', 'SSIM', 'diff', 'interval', 'parameters', 'GMACs', 's/image']
 MARK = '<!-- written by tools/compare.py -->\n'  # begins Markdown that may be replaced
@@ -45,14 +46,16 @@ def as_json(comparison: Comparison, **about) -> str:
     return files.as_json(content)
 
 
-def check_output(path) -> Path:
+def check_output(path: str | Path) -> Path:
     """The path of a .json or .md file to write.
 
     Raises:
         UserError: It has another suffix, or is Markdown that somebody wrote.
     """
     path = Path(path)
-    if path.suffix.lower() != '.md':
+    if path.suffix.lower() not in ('.md', '.json'):
+        raise UserError(f'{path}: give the name of a .json file, or of a .md, to write')
+    if path.suffix.lower() == '.json':
         return output_file(path, '.json')
     output_file(path, '.md')
     if path.exists() and not path.read_text(errors='replace').startswith(MARK):
@@ -60,7 +63,7 @@ def check_output(path) -> Path:
     return path
 
 
-def write_comparison(path, comparison: Comparison, images: int) -> None:
+def write_comparison(path: str | Path, comparison: Comparison, images: int) -> None:
     """Write a comparison as JSON or Markdown, by the path's suffix; `images` as for `as_text`."""
     is_json = Path(path).suffix.lower() == '.json'
     write_atomic(path, as_json(comparison) if is_json else MARK + as_markdown(comparison, images))
@@ -84,7 +87,7 @@ def notes(comparison: Comparison) -> list:
 def _remarks(comparison: Comparison, bullet: str) -> list:
     """Two blocks of lines: what the numbers are, and where the images come from."""
     sources = [f'{row.label}: {row.source}' for row in comparison.rows if row.source]
-    return ['\n'.join(bullet + line for line in lines) for lines in (notes(comparison), sources)]
+    return ['\n'.join(bullet + plain(line) for line in lines) for lines in (notes(comparison), sources)]
 
 
 def _rows(comparison: Comparison) -> list:

@@ -1,4 +1,6 @@
 """Pictures of what a model makes of images, in the competition report's form: each image whole and a part enlarged."""
+from pathlib import Path
+
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,13 +19,13 @@ FONT = 18
 FRAME = '#F0E442'  # Okabe and Ito's yellow, which stands out from skin
 
 
-def plot_comparison(rows, title: str, out, crop=None) -> None:
+def plot_comparison(rows: list, title: str, out: str | Path, crop: tuple | None = None) -> None:
     """LQ | bicubic | HQ | GT for each image, with PSNR, and below it the same part of each, enlarged.
 
     Pictures are shown pixel by pixel, enlarged by whole numbers; only GT above 1024 pixels are made smaller.
 
     Args:
-        rows (list[Row]): From `facesr.analysis.examples`.
+        rows (list[Example]): From `facesr.analysis.examples`.
         title (str): One line.
         out (str | Path): The PNG.
         crop (tuple[int, int, int] | None): Left, top and side of the part, in pixels of GT. Default: None, for the
@@ -51,7 +53,8 @@ def plot_comparison(rows, title: str, out, crop=None) -> None:
             at = left + (cell - picture.shape[1]) // 2
             page.picture(picture, at, top + HEADER)
             zoom = picture.shape[1] / row.image.gt.shape[1]
-            page.frame(*(value * zoom for value in part), at, top + HEADER)
+            x, y, side = (value * zoom for value in part)
+            page.frame(x, y, side, at, top + HEADER)
             page.text(caption, left + cell / 2, below + 6, FONT, ha='center')
             page.picture(enlarged, left + (cell - enlarged.shape[1]) // 2, below + CAPTION)
         top += height
@@ -63,14 +66,14 @@ def find_detail(gt: np.ndarray) -> tuple:
     """The square with the most detail (mean gradient of its grey values) in the middle of an image.
 
     Args:
-        gt (ndarray): (h, w, 3), uint8.
+        gt (ndarray): (h, w, 3), uint8, RGB.
 
     Returns:
         tuple[int, int, int]: Left, top and side in pixels; the side is a quarter of the image's shorter one.
     """
     height, width = gt.shape[:2]
     side = max(1, min(height, width) // PART)
-    grey = cv2.cvtColor(gt, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    grey = cv2.cvtColor(gt, cv2.COLOR_RGB2GRAY).astype(np.float32)
     detail = cv2.magnitude(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
     sums = cv2.integral(detail, sdepth=cv2.CV_64F)
     sums = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]  # by left and top
@@ -87,8 +90,8 @@ class _Page:
         self.figure, self.canvas = figure, canvas
 
     def picture(self, picture: np.ndarray, left: int, top: int) -> None:
-        """Put BGR pixels."""
-        self.canvas[top:top + picture.shape[0], left:left + picture.shape[1]] = picture[..., ::-1]
+        """Put RGB pixels."""
+        self.canvas[top:top + picture.shape[0], left:left + picture.shape[1]] = picture
 
     def text(self, text: str, left: float, top: float, size: float, **style) -> None:
         """Write a line below `top`."""

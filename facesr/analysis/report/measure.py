@@ -1,18 +1,17 @@
 """The validation images of a report: what each measures, and the pictures of some."""
-import difflib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
 
+from facesr.analysis.examples import find_places
 from facesr.analysis.work_dir import Sources
 from facesr.evaluation.evaluator import bicubic_psnr, evaluate
 from facesr.evaluation.metrics import build_metrics
 from facesr.evaluation.test import load_split
 from facesr.inference.network import network
 from facesr.models.build import count_parameters, load_model
-from facesr.utils.errors import UserError
 from facesr.utils.images import encode_png, read_image
 
 
@@ -29,7 +28,7 @@ class ImageRow(NamedTuple):
         return self.metrics['PSNR'] - self.bicubic
 
 
-class Comparison(NamedTuple):
+class Pictures(NamedTuple):
     """An image to look at: PNG files as bytes, of the very pixels that were measured, and (width, height) of LQ, GT."""
     row: ImageRow
     lq: bytes
@@ -42,12 +41,12 @@ class Comparison(NamedTuple):
 class Measured(NamedTuple):
     """What a checkpoint does on the validation images, in their order."""
     rows: list
-    comparisons: list
+    pictures: list
     parameters: int
     device: str
 
 
-def measure_run(sources: Sources, images) -> Measured:
+def measure_run(sources: Sources, images: int | list[str]) -> Measured:
     """Restore and measure the validation split of a run.
 
     Args:
@@ -61,7 +60,7 @@ def measure_run(sources: Sources, images) -> Measured:
     cfg = sources.cfg
     loader = load_split(cfg, 'val')
     pairs = [(info['lq_path'], info['gt_path']) for info in loader.dataset.data_infos]
-    wanted = images if isinstance(images, int) else _places([Path(lq).name for lq, _ in pairs], images)
+    wanted = images if isinstance(images, int) else find_places([lq for lq, _ in pairs], images)
     model = load_model(cfg, sources.checkpoint, sources.ema)
     device = next(model.parameters()).device
     names = list(dict.fromkeys(['PSNR', *cfg.test_cfg['metrics']]))  # PSNR ranks them, asked for or not
@@ -70,8 +69,8 @@ def measure_run(sources: Sources, images) -> Measured:
     with TemporaryDirectory() as folder:
         rows = _measure(network(model), loader, metrics, Path(folder), cfg.test_cfg.get('crop_border', 0))
         places = _spread(rows, wanted) if isinstance(wanted, int) else wanted
-        comparisons = [_comparison(rows[i], *pairs[i], Path(folder) / f'{i}.png') for i in places]
-    return Measured(rows, comparisons, count_parameters(model.generator), _name_of(device))
+        pictures = [_pictures(rows[i], *pairs[i], Path(folder) / f'{i}.png') for i in places]
+    return Measured(rows, pictures, count_parameters(model.generator), _name_of(device))
 
 
 def _measure(net, loader, metrics: dict, folder: Path, border: int) -> list:
@@ -85,17 +84,6 @@ def _measure(net, loader, metrics: dict, folder: Path, border: int) -> list:
     return [ImageRow(result.name, result.metrics, baseline, ranks[i]) for i, (result, baseline) in enumerate(measured)]
 
 
-def _places(names: list, wanted: list) -> list:
-    """Where the wanted names, with or without suffix, are in `names`."""
-    known = {Path(name).stem: i for i, name in enumerate(names)} | {name: i for i, name in enumerate(names)}
-    for name in wanted:
-        if name not in known:
-            close = difflib.get_close_matches(name, names, 1)
-            raise UserError(f'--images {name}: no such validation image'
-                            + (f'; did you mean {close[0]}?' if close else f'; they are {names[0]} to {names[-1]}'))
-    return list(dict.fromkeys(known[name] for name in wanted))
-
-
 def _spread(rows: list, count: int) -> list:
     """Places of `count` images: the median, or best and worst, or all three and others evenly between them."""
     by_rank = sorted(range(len(rows)), key=lambda i: rows[i].rank)
@@ -107,9 +95,9 @@ def _spread(rows: list, count: int) -> list:
     return [by_rank[rank] for rank in [*ranks, *(middle + (last - middle) * k // below for k in range(below + 1))]]
 
 
-def _comparison(row: ImageRow, lq_path: str, gt_path: str, hq_path: Path) -> Comparison:
+def _pictures(row: ImageRow, lq_path: str, gt_path: str, hq_path: Path) -> Pictures:
     lq, gt = read_image(lq_path), read_image(gt_path)
-    return Comparison(row, encode_png(lq), hq_path.read_bytes(), encode_png(gt), lq.shape[1::-1], gt.shape[1::-1])
+    return Pictures(row, encode_png(lq), hq_path.read_bytes(), encode_png(gt), lq.shape[1::-1], gt.shape[1::-1])
 
 
 def _name_of(device: torch.device) -> str:

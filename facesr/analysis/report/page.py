@@ -38,7 +38,7 @@ def render(sources: Sources, measured: Measured | None, run: Run | None, date: s
     environment = Environment(loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(png=_data_uri, metric=_metric, signed=_signed, number=_number)
-    rows, comparisons = (measured.rows, measured.comparisons) if measured else ([], [])
+    rows, pictures = (measured.rows, measured.pictures) if measured else ([], [])
     return environment.get_template('report.html').render(
         title=sources.config.stem,
         work_dir=str(sources.work_dir),
@@ -50,8 +50,8 @@ def render(sources: Sources, measured: Measured | None, run: Run | None, date: s
         facts=_facts(sources, measured, run) if measured else [],
         metrics=list(rows[0].metrics) if rows else [],
         rows=rows,
-        comparisons=comparisons,
-        anchors={image.row.name: number for number, image in enumerate(comparisons, 1)},
+        pictures=pictures,
+        anchors={image.row.name: number for number, image in enumerate(pictures, 1)},
         place=lambda row: _place(row.rank, len(rows)),
         curves={name: inline_svg(figure, f'curve-{name}', f'Curves of {name} against iterations')
                 for name, figure in (curve_figures([run]) if run else {}).items()},

@@ -1,19 +1,23 @@
 """Validation during training."""
+from functools import partial
 from pathlib import Path
 
 import cv2
-from mmcv.runner import HOOKS, EvalHook
+from mmcv.runner import HOOKS, EvalHook, IterBasedRunner
 from mmcv.runner.hooks.logger import LoggerHook
 
 from facesr.checkpoint.naming import numbered_checkpoints
 from facesr.datasets.batch_stream import is_worker_death
 from facesr.engine.log_buffer import LazyLogBuffer
+from facesr.engine.record import BEST_SINCE
 from facesr.engine.runner import FAIL, GO_ON, STOP, VALIDATION_DUE
 from facesr.evaluation.evaluator import evaluate_loader, mean_metrics
 from facesr.evaluation.metrics import EMA_SUFFIX, METRICS
 from facesr.utils import dist
 from facesr.utils.errors import UserError
-from facesr.utils.memory import OutOfMemory, is_out_of_memory
+from facesr.utils.files import remove_old
+from facesr.utils.images import save_png
+from facesr.utils.memory import OutOfMemory, is_out_of_memory, let_go
 
 EXAMPLES = 3
 
@@ -34,20 +38,22 @@ class SREvalHook(EvalHook):
         save_best (str | None): Metric whose best checkpoint is kept as `best_<metric>_iter_<n>.pth`.
         rule (str | None): 'greater' or 'less' is better; None for what it is of this metric. Default: None.
         start (int | None): Iteration of the first validation; None for `interval`. Default: None.
+        save_image (bool): Write the HQ images, as `val_visuals/NAME/NAME-ITERATION.png` of the work dir, which is
+            what MMEditing calls them. Default: False.
 
     Attributes:
         examples (list[Restored]): A few images of the last validation, always the same ones.
     """
 
-    def __init__(self, dataloader, interval, save_best='PSNR', rule=None, start=None):
+    def __init__(self, dataloader, interval, save_best='PSNR', rule=None, start=None, save_image=False):
         if rule is None and save_best:
             rule = METRICS[save_best.removesuffix(EMA_SUFFIX)].rule
         super().__init__(
             dataloader, start=start, interval=interval, by_epoch=False, save_best=save_best, rule=rule,
             test_fn=evaluate_loader)
-        self.examples = []
+        self.examples, self.save_image = [], save_image
 
-    def before_run(self, runner):
+    def before_run(self, runner: IterBasedRunner) -> None:
         """As mmcv's, but a resumed run does not hold on to a best checkpoint that is no longer there, and it makes up
         for a validation that was cut short.
         """
@@ -61,7 +67,7 @@ class SREvalHook(EvalHook):
         if messages.get(VALIDATION_DUE):
             self._do_evaluate(runner)
 
-    def after_train_iter(self, runner):
+    def after_train_iter(self, runner: IterBasedRunner) -> None:
         """Validate if it is time."""
         if self._should_evaluate(runner):
             self._do_evaluate(runner)
@@ -87,23 +93,36 @@ class SREvalHook(EvalHook):
         results, problem = None, None
         try:
             results = self.test_fn(runner.model, self.dataloader, stop=lambda: runner.stop_requested,
-                                   keep=self.examples, keep_at_most=EXAMPLES)
+                                   keep=self.examples, keep_at_most=EXAMPLES,
+                                   each=partial(self._save_image, runner) if self.save_image else None)
         except (UserError, RuntimeError, OSError, EOFError, cv2.error) as error:
             # A scheduler's signal reaches the workers too: then their death is no failure.
             if not (runner.stop_requested and is_worker_death(error)):
                 problem = self._as_user_error(error)
+                let_go(error)
         wish = FAIL if problem else STOP if results is None else GO_ON
         if runner.agree(wish, problem) == STOP:
             return None
         return mean_metrics([result for part in dist.gather(results) for result in part])
 
     @staticmethod
-    def _as_user_error(error: Exception) -> UserError:
+    def _save_image(runner, restored) -> None:
+        name = Path(restored.lq_path).stem
+        path = Path(runner.work_dir) / 'val_visuals' / name / f'{name}-{runner.done:06d}.png'
+        try:
+            save_png(restored.hq, path)
+        except OSError as error:
+            runner.logger.warning(f'{path}: not written ({error.strerror or error}); training goes on')
+
+    def _as_user_error(self, error: Exception) -> UserError:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        if isinstance(error, OutOfMemory) or is_out_of_memory(error):
+            batch = self.dataloader.batch_size
+            smaller = f'data.val_dataloader.samples_per_gpu={batch // 2}' if batch > 1 else (
+                '--no-validate, and tools/test.py on the checkpoints; --device cpu there takes none of the card')
+            return OutOfMemory(f'out of memory in validation ({reason.partition("; use ")[0]}); use {smaller}')
         if isinstance(error, UserError):
             return error
-        reason = ' '.join(str(error).split()) or type(error).__name__
-        if is_out_of_memory(error):
-            return OutOfMemory(f'out of memory in validation ({reason}); use data.val_dataloader.samples_per_gpu=1')
         if is_worker_death(error):
             return UserError(f'a process that loads validation images died ({reason}); use '
                              'data.val_dataloader.workers_per_gpu=0')
@@ -137,10 +156,14 @@ class SREvalHook(EvalHook):
         runner.logger.info(f'Best {self.key_indicator} is {key_score:.4f}, saved as {name}')
 
     def _remove_surpassed(self, runner) -> None:
-        """All earlier bests: a kill between writing one and deleting the last may have left two."""
+        """All earlier bests: a kill between writing one and deleting the last may have left two.
+
+        But for those that were measured otherwise.
+        """
+        since = runner.meta['hook_msgs'].get(BEST_SINCE, -1)
         for number, _, path in numbered_checkpoints(runner.work_dir):
-            if number < runner.done and path.name == f'best_{self.key_indicator}_iter_{number}.pth':
-                path.unlink(missing_ok=True)
+            if since < number < runner.done and path.name == f'best_{self.key_indicator}_iter_{number}.pth':
+                remove_old(path, runner.logger.warning)
 
     @staticmethod
     def _in_out_dir(runner, path) -> Path:

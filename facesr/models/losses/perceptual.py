@@ -1,4 +1,6 @@
 """The perceptual loss, with VGG weights that are read safely and only where a run trains with it."""
+from pathlib import Path
+
 import torch
 from mmedit.models.registry import LOSSES
 from torch import nn
@@ -15,7 +17,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the images that V
 class VGGPerceptualLoss(nn.Module):
     """Distance between a frozen VGG's features of two images.
 
-    Equal to MMEditing's `PerceptualLoss` with `norm_img=False` and `style_weight=0`. Against it: weights are read by
+    Equal to MMEditing's `PerceptualLoss` with `style_weight=0`. Against it: weights are read by
     `load` (so a restorer that only restores needs none), safely and with nothing downloaded; they are no part of the
     `state_dict`, so checkpoints are without them; features are compared in float32 under autocast too.
 
@@ -27,13 +29,14 @@ class VGGPerceptualLoss(nn.Module):
         criterion (str): 'l1' or 'mse'. Default: 'l1'.
         pretrained (str | None): File of the weights, torchvision's or its `features` alone. Default: None, where
             torchvision itself would keep it.
+        norm_img (bool): Take images for such in [-1, 1], as MMEditing does by default. Default: False.
 
     Source: Johnson et al., "Perceptual losses for real-time style transfer and super-resolution", ECCV 2016; before the
     activation, as here by layer '34', by Wang et al., "ESRGAN", ECCVW 2018.
     """
 
     def __init__(self, layer_weights, vgg_type='vgg19', use_input_norm=True, perceptual_weight=1.0, criterion='l1',
-                 pretrained=None):
+                 pretrained=None, norm_img=False):
         super().__init__()
         if vgg_type not in vgg.__all__ or f'{vgg_type.upper()}_Weights' not in vgg.__all__:
             raise ValueError(f'perceptual_loss.vgg_type is {vgg_type!r}: give vgg11, vgg13, vgg16 or vgg19, or one of '
@@ -49,11 +52,12 @@ class VGGPerceptualLoss(nn.Module):
             raise ValueError(f'perceptual_loss.layer_weights are {self.layer_weights}: {vgg_type} has layers 0 to '
                              f'{numbers[-1]}')
         self.vgg_type, self.use_input_norm, self.pretrained = vgg_type, use_input_norm, pretrained
+        self.norm_img = norm_img
         self.perceptual_weight, self._compare = perceptual_weight, CRITERIA[criterion]
         deepest = max(map(int, self.layer_weights))
         self._keep(layers[:deepest + 1].eval().requires_grad_(False))
 
-    def load(self, device: torch.device, memory_format=torch.preserve_format) -> None:
+    def load(self, device: torch.device, memory_format: torch.memory_format = torch.preserve_format) -> None:
         """Read the weights and put them on the device that images will be on.
 
         Raises:
@@ -61,13 +65,13 @@ class VGGPerceptualLoss(nn.Module):
         """
         from facesr.checkpoint.io import read_checkpoint  # which imports this package
         url = getattr(vgg, f'{self.vgg_type.upper()}_Weights').DEFAULT.url
-        path = hub_path(url) if self.pretrained is None else self.pretrained
+        path = hub_path(url) if self.pretrained is None else Path(self.pretrained)
         without = '--cfg-options model.perceptual_loss=None trains without'
         if self.pretrained is None and not path.is_file():
             raise UserError(f"the perceptual loss needs {self.vgg_type}'s weights: download {url} to {path}, or give a "
                             f'file with --cfg-options model.perceptual_loss.pretrained=FILE; {without}')
         found = read_checkpoint(path)['state_dict']
-        layers = self._layers.to_empty(device='cpu')
+        layers = self.layers.to_empty(device='cpu')
         for name, ours in layers.state_dict().items():
             if name.endswith('num_batches_tracked'):  # older files lack it, and nothing uses it
                 continue
@@ -78,10 +82,17 @@ class VGGPerceptualLoss(nn.Module):
                 raise UserError(f"{path}: not {self.vgg_type}'s weights (features.{name} {wrong}); download {url} and "
                                 f'give it with --cfg-options model.perceptual_loss.pretrained=FILE; {without}')
             ours.copy_(theirs)
-        self._keep(layers.to(device, memory_format=memory_format))
+        self._place(layers.to(device, memory_format=memory_format), device)
+
+    def load_nothing(self, device: torch.device, memory_format=torch.preserve_format) -> None:
+        """As `load`, without a file: weights that are no numbers in particular, for computing what they take."""
+        self._place(self.layers.to_empty(device=device).to(memory_format=memory_format), device)
+
+    def _place(self, layers, device: torch.device) -> None:
+        self._keep(layers)
         self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
 
-    def forward(self, x, gt):
+    def forward(self, x: torch.Tensor, gt: torch.Tensor) -> tuple:
         """The loss of images (n, 3, h, w), RGB in [0, 1]; `gt` gets no gradient.
 
         Returns:
@@ -95,10 +106,12 @@ class VGGPerceptualLoss(nn.Module):
         return self.perceptual_weight * loss, None
 
     def _features(self, images) -> dict:
+        if self.norm_img:
+            images = (images + 1) / 2
         if self.use_input_norm:
             images = (images - self._mean) / self._std
         found = {}
-        for number, layer in self._layers.named_children():
+        for number, layer in self.layers.named_children():
             images = layer(images)
             if number in self.layer_weights:
                 found[number] = images.float().clone()  # the next activation works in place
@@ -106,4 +119,4 @@ class VGGPerceptualLoss(nn.Module):
 
     def _keep(self, layers) -> None:
         # Not as a submodule: the weights are in no checkpoint.
-        object.__setattr__(self, '_layers', layers)
+        object.__setattr__(self, 'layers', layers)

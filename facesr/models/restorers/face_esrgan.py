@@ -14,8 +14,8 @@ class FaceESRGAN(FaceRestorer):
 
     The arguments, the weights' names, the losses' names and, in full precision, the steps are `ESRGAN`'s.
     For testing it is `FaceRestorer`. Precision, accumulation and clipping hold for both networks, each with its own
-    `Update`; the moving average and `compile` are the generator's alone. If the generator's loss is not finite, the
-    discriminator is left as it is too.
+    `OptimizerStep`; the moving average and `compile` are the generator's alone. If the generator's loss is not finite,
+    the discriminator is left as it is too.
 
     Batch norm in the discriminator and the means that a prediction is compared with are over the images that it
     sees at once: with `accumulation_steps` those of a chunk, with several processes those of one. So unlike
@@ -35,8 +35,9 @@ class FaceESRGAN(FaceRestorer):
     Source: Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks", ECCVW 2018.
     """
 
-    def __init__(self, generator, discriminator, gan_loss, pixel_loss=None, perceptual_loss=None, train_cfg=None,
-                 test_cfg=None, pretrained=None):
+    def __init__(self, generator: dict, discriminator: dict, gan_loss: dict, pixel_loss: dict | None = None,
+                 perceptual_loss: dict | None = None, train_cfg: dict | None = None, test_cfg: dict | None = None,
+                 pretrained: str | None = None):
         # `BasicRestorer` has to have a pixel loss.
         super().__init__(generator, pixel_loss or dict(type='L1Loss'), train_cfg, test_cfg, pretrained)
         self.pixel_loss = self.pixel_loss if pixel_loss else None
@@ -46,8 +47,9 @@ class FaceESRGAN(FaceRestorer):
         self.disc_steps = (train_cfg or {}).get('disc_steps', 1)
         self.disc_init_steps = (train_cfg or {}).get('disc_init_steps', 0)
 
-    def prepare_training(self, device, dtype=None, channels_last=False, compile=False, accumulation_steps=1,
-                         grad_clip=None):
+    def prepare_training(self, device: torch.device, dtype: torch.dtype | None = None, channels_last: bool = False,
+                         compile: bool | dict = False, accumulation_steps: int = 1,
+                         grad_clip: float | None = None) -> None:
         """As `FaceRestorer.prepare_training`, and read what the perceptual loss needs.
 
         Raises:
@@ -68,7 +70,7 @@ class FaceESRGAN(FaceRestorer):
         net = exchanging_gradients(self.discriminator, device, broadcast_buffers=False)
         object.__setattr__(self, '_training_discriminator', net)
 
-    def train_step(self, data_batch, optimizer):
+    def train_step(self, data_batch: dict, optimizer: dict) -> dict:
         """One update of the generator and one of the discriminator; losses stay on the device.
 
         Args:
@@ -82,17 +84,20 @@ class FaceESRGAN(FaceRestorer):
         Raises:
             TrainingDiverged: A loss was not finite too often in a row.
         """
-        updates, images = self.update, self._training_images(data_batch)
-        step, updates.steps = updates.steps, updates.steps + 1
-        if step % self.disc_steps == 0 and step >= self.disc_init_steps:
-            log_vars, fake = self._update_generator(images, optimizer['generator'])
-            going_on = bool(log_vars)
-        else:
-            log_vars, fake, going_on = {}, self._restored(images['lq']), True
-        if going_on:
-            losses = self._update_discriminator(images['gt'], fake, optimizer['discriminator'])
-            log_vars = {**log_vars, **losses} if losses else {}
+        update, images = self.update, self._training_images(data_batch)
+        log_vars = update.finish(*self.compute_step(images, optimizer))
         return dict(log_vars=log_vars, num_samples=len(images['gt']))
+
+    def compute_step(self, images: dict, optimizer: dict) -> tuple:
+        """As `FaceRestorer.compute_step`, of both networks; what the generator made before its step goes to the
+        discriminator, so that neither has to wait for the other's.
+        """
+        step, generator = self.update.steps, None
+        if step % self.disc_steps == 0 and step >= self.disc_init_steps:
+            generator, fake = self._compute_generator(images, optimizer['generator'])
+        else:
+            fake = self._restored(images['lq'])
+        return generator, self._compute_discriminator(images['gt'], fake, optimizer['discriminator'])
 
     def forward_train(self, lq, gt):
         """The generator's training forward; arguments and result as of `FaceRestorer.forward_train`.
@@ -113,8 +118,8 @@ class FaceESRGAN(FaceRestorer):
                               + self.gan_loss(real - fake.mean(), target_is_real=False, is_disc=False)) / 2
         return dict(losses=losses, num_samples=len(gt), results=dict(lq=lq, gt=gt, output=output.detach()))
 
-    def _update_generator(self, images: dict, optimizer) -> tuple:
-        """Returns its losses, and what it made of the batch before the update."""
+    def _compute_generator(self, images: dict, optimizer) -> tuple:
+        """Returns what was computed, and what it made of the batch."""
         made = []
 
         def losses_of(lq, gt):
@@ -124,19 +129,15 @@ class FaceESRGAN(FaceRestorer):
 
         # Gradients go through the discriminator, not to it; so it need not be DDP's either.
         self.discriminator.requires_grad_(False)
-        losses = self.update.generator(losses_of, images, optimizer, self._training_net)
-        self.update.halfway = bool(losses)
-        return losses, torch.cat(made)
+        computed = self.update.generator.compute(losses_of, images, optimizer, self._training_net)
+        return computed, torch.cat(made)
 
     def _restored(self, lq: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), self.update.generator.autocast():
             return self.generator(lq).float()
 
-    def _update_discriminator(self, real: torch.Tensor, fake: torch.Tensor, optimizer) -> dict:
-        """Returns its two losses, or nothing if they were not finite.
-
-        MMEditing computes the predictions once more for the second loss: the same numbers, since nothing changed.
-        """
+    def _compute_discriminator(self, real: torch.Tensor, fake: torch.Tensor, optimizer):
+        """MMEditing computes the predictions once more for the second loss: the same numbers, since nothing changed."""
         net = self._training_discriminator
 
         def losses_of(real, fake):
@@ -146,7 +147,4 @@ class FaceESRGAN(FaceRestorer):
                 loss_d_fake=self.gan_loss(fake - real.detach().mean(), target_is_real=False, is_disc=True) / 2)
 
         self.discriminator.requires_grad_(True)
-        losses = self.update.discriminator(losses_of, dict(real=real, fake=fake), optimizer, net)
-        self.update.halfway = False
-        losses.pop('loss', None)
-        return losses
+        return self.update.discriminator.compute(losses_of, dict(real=real, fake=fake), optimizer, net)

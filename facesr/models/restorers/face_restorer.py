@@ -1,6 +1,7 @@
 """MMEditing's BasicRestorer for this project's ways of training and testing."""
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import torch
 from mmedit.models.registry import MODELS
@@ -13,11 +14,14 @@ from facesr.degradation.device import BatchDegradation
 from facesr.models.restorers.optimizer_step import OptimizerStep
 from facesr.utils import dist
 from facesr.utils.errors import mistakes_in
+from facesr.utils.pixels import to_float
 
 
 def exchanging_gradients(net, device: torch.device, **kwargs):
-    """A network as each of several processes trains it: in `DistributedDataParallel` (`kwargs`); alone, as it is."""
-    if dist.world_size() == 1:
+    """A network as processes that `torchrun` started train it: in `DistributedDataParallel` (`kwargs`), also if there
+    is one alone, so that what one GPU can show of it is seen there. Without `torchrun`, as it is.
+    """
+    if not dist.started():
         return net
     devices = [device.index] if device.type == 'cuda' else None
     return DistributedDataParallel(net, device_ids=devices, **kwargs)
@@ -29,9 +33,14 @@ class FaceRestorer(BasicRestorer):
 
     The arguments, the weights' names and the images that come out are `BasicRestorer`'s. How it trains
     (precision, accumulation, several processes, EMA) is set by `prepare_training`; until then it trains
-    as `BasicRestorer` does. With `add_ema` it also holds `generator_ema`, named as MMEditing's
-    `ExponentialMovingAverageHook` names it.
+    as `BasicRestorer` does. With `keep_results` its `train_step` gives its images too. With `add_ema` it also holds
+    `generator_ema`, named as MMEditing's `ExponentialMovingAverageHook` names it.
     """
+    test_cfg: Any
+    pixel_loss: Any
+    _update: Any
+
+    keep_results = False
 
     def prepare_training(self, device, dtype=None, channels_last=False, compile=False, accumulation_steps=1,
                          grad_clip=None):
@@ -69,13 +78,13 @@ class FaceRestorer(BasicRestorer):
             mean.copy_(value)
 
     @property
-    def update(self) -> OptimizerStep:
-        """The `Update` that `train_step` uses."""
+    def update(self) -> Any:
+        """The `OptimizerStep` (of a GAN the `AdversarialSteps`) that `train_step` uses."""
         if '_update' not in self.__dict__:
             self.prepare_training(next(self.parameters()).device)
         return self._update
 
-    def train_step(self, data_batch, optimizer):
+    def train_step(self, data_batch: dict, optimizer: dict) -> dict:
         """One update of the generator; losses stay on the device.
 
         Args:
@@ -84,27 +93,48 @@ class FaceRestorer(BasicRestorer):
             optimizer (dict[str, Optimizer]): With `generator`.
 
         Returns:
-            dict: `log_vars` (0-dim tensors; empty if the loss was not finite and the update skipped) and
-                `num_samples`.
+            dict: `log_vars` (0-dim tensors; empty if the loss was not finite and the update skipped),
+                `num_samples` and, with `keep_results`, `results` (lq, gt and output, on the device).
 
         Raises:
             TrainingDiverged: The loss was not finite too often in a row.
         """
-        update = self.update
-        images = self._training_images(data_batch)
-        log_vars = update(lambda lq, gt: self.forward_train(lq, gt)['losses'], images, optimizer['generator'],
-                          self._training_net)
-        return dict(log_vars=log_vars, num_samples=len(images['gt']))
+        update, images = self.update, self._training_images(data_batch)
+        self._made = []
+        log_vars = update.finish(*self.compute_step(images, optimizer))
+        return dict(log_vars=log_vars, num_samples=len(images['gt']), **self._results())
+
+    def _results(self) -> dict:
+        """The `results` of the chunks of a batch, as one; nothing where they are not kept."""
+        made, self._made = self._made, []
+        return dict(results={name: torch.cat([part[name] for part in made]) for name in made[0]}) if made else {}
+
+    def compute_step(self, images: dict, optimizer: dict) -> tuple:
+        """All of a step but its end: losses and gradients, which `update.finish` takes.
+
+        Args:
+            images (dict[str, Tensor]): `lq` and `gt`.
+            optimizer (dict[str, Optimizer]): As for `train_step`.
+        """
+        def losses_of(lq, gt):
+            outputs = self.forward_train(lq, gt)
+            if self.keep_results:
+                self._made.append(outputs['results'])
+            return outputs['losses']
+
+        return (self.update.compute(losses_of, images, optimizer['generator'], self._training_net), )
+
+    def degrade(self, data_batch: dict) -> dict:
+        """`lq` and `gt` of a batch on the device that has whole `gt` and a plan in the `meta` of each."""
+        lq, gt = self._degradation(data_batch['gt'], [meta[PLAN] for meta in data_batch['meta']])
+        return dict(lq=lq, gt=gt)
 
     def _training_images(self, data_batch) -> dict:
-        if 'lq' in data_batch:
-            lq, gt = data_batch['lq'], data_batch['gt']
-        else:
-            lq, gt = self._degradation(data_batch['gt'], [meta[PLAN] for meta in data_batch['meta']])
+        images = data_batch if 'lq' in data_batch else self.degrade(data_batch)
         layout = torch.channels_last if self._channels_last else torch.preserve_format
-        return dict(lq=lq.to(memory_format=layout), gt=gt.to(memory_format=layout))
+        return {key: images[key].to(memory_format=layout) for key in ('lq', 'gt')}
 
-    def forward_train(self, lq, gt):
+    def forward_train(self, lq: torch.Tensor, gt: torch.Tensor) -> dict:
         """One training forward; nothing leaves the device (`BasicRestorer` copies lq, gt and output).
 
         Args:
@@ -120,10 +150,9 @@ class FaceRestorer(BasicRestorer):
             num_samples=len(gt),
             results=dict(lq=lq, gt=gt, output=output.detach()))
 
-    def forward_test(self, lq, gt=None, **kwargs):
+    def forward_test(self, lq: torch.Tensor, gt: torch.Tensor | None = None, **kwargs) -> dict:
         """As `BasicRestorer.forward_test`, but takes 8-bit images too, and without GT the metrics are left out."""
-        lq, gt = (images.float() / 255 if images is not None and images.dtype == torch.uint8 else images
-                  for images in (lq, gt))
+        lq, gt = (None if images is None else to_float(images) for images in (lq, gt))
         if gt is not None:
             return super().forward_test(lq, gt, **kwargs)
         with self._without_metrics():

@@ -294,7 +294,7 @@ def test_hq_images_of_another_size(work_dir, made_before, root, tmp_path):
 
 def test_tool(run_tool, work_dir, made_before, tmp_path):
     out, table = tmp_path / 'c.json', tmp_path / 'c.md'
-    done = run_tool('compare.py', f'new={work_dir}', made_before / 'HQ', '--images', 2, '--out', out,
+    done = run_tool('compare.py', f'new={work_dir}', made_before / 'HQ', '--num', 2, '--out', out,
                     '--out', table)
     assert done.returncode == 0, done.stderr
     assert [entry['label'] for entry in json.loads(out.read_text())['entries']] == ['new', 'HQ', 'bicubic', 'bilinear']
@@ -309,7 +309,7 @@ def test_outputs_replace_their_own_kind(comparison, tmp_path):
     notes.write_text('mine')
     with pytest.raises(UserError, match='was not written by this tool'):
         check_output(notes)
-    with pytest.raises(UserError, match='give the name of a .json file'):
+    with pytest.raises(UserError, match='give the name of a .json or .md file'):
         check_output(tmp_path / 'x.pth')
     for name in ('x.md', 'x.json'):
         write_comparison(tmp_path / name, comparison, 1)

@@ -107,5 +107,5 @@ def test_the_tool(run_tool, refused, tmp_path):
     assert f'1 broken line skipped in {tmp_path}/a/1.log.json\n' in done.stdout
     assert f'written: {tmp_path}/a/curves/psnr.svg' in done.stdout and len(list((tmp_path / 'a/curves').iterdir())) == 4
     line = refused('plot_curves.py', tmp_path / 'a/1.log.json')  # a log may lie where nothing is to be written
-    assert 'give --out, a folder' in line and len(list((tmp_path / 'a').iterdir())) == 2
-    assert 'give a folder' in refused('plot_curves.py', tmp_path / 'a', '--out', tmp_path / 'curves.png')
+    assert 'give --out-dir, a folder' in line and len(list((tmp_path / 'a').iterdir())) == 2
+    assert 'give a folder' in refused('plot_curves.py', tmp_path / 'a', '--out-dir', tmp_path / 'curves.png')

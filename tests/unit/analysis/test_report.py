@@ -17,7 +17,7 @@ from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.pointer_input import PointerInput
 
 from facesr.analysis.logs import Run, read_runs
-from facesr.analysis.report.measure import Comparison, ImageRow, Measured, measure_run
+from facesr.analysis.report.measure import ImageRow, Measured, Pictures, measure_run
 from facesr.analysis.report.page import render
 from facesr.analysis.report.provenance import training_time
 from facesr.analysis.report.settings import as_call
@@ -113,17 +113,17 @@ def test_figures_and_pictures_are_those_of_evaluate(sources, measured):
         baseline = psnr(bicubic(image.lq), image.gt)
         assert row.bicubic == pytest.approx(baseline, abs=1e-4)
         assert row.gain == pytest.approx(result.metrics['PSNR'] - baseline, abs=1e-4)
-        for shown in (c for c in measured.comparisons if c.row == row):
+        for shown in (c for c in measured.pictures if c.row == row):
             for png, expected in ((shown.lq, image.lq), (shown.hq, image.hq), (shown.gt, image.gt)):
-                assert np.array_equal(pixels(png), expected)
+                assert np.array_equal(pixels(png), expected[..., ::-1])
     assert sorted(row.rank for row in measured.rows) == [1, 2, 3, 4]
-    assert [comparison.row.rank for comparison in measured.comparisons] == [1, 2, 4]  # best, median, worst
+    assert [shown.row.rank for shown in measured.pictures] == [1, 2, 4]  # best, median, worst
 
 
 def test_images_by_name(sources):
     by_name = measure_run(sources, ['00002', '00000.png'])
-    assert [comparison.row.name for comparison in by_name.comparisons] == ['00002.png', '00000.png']
-    with pytest.raises(UserError, match='--images 00009.png: no such validation image; did you mean 0000.*png'):
+    assert [shown.row.name for shown in by_name.pictures] == ['00002.png', '00000.png']
+    with pytest.raises(UserError, match='--images 00009.png: no such image in .*; did you mean 0000.*png'):
         measure_run(sources, ['00009.png'])
 
 
@@ -159,7 +159,7 @@ def hostile(sources):
     """A report in which every name and text is an attack."""
     row = ImageRow(ATTACK, {'PSNR': float('inf'), 'SSIM': 1.}, 20., 1)
     png = encode_png(np.zeros((4, 4, 3), np.uint8))
-    measured = Measured([row], [Comparison(row, png, png, png, (1, 1), (4, 4))], 1, ATTACK)
+    measured = Measured([row], [Pictures(row, png, png, png, (1, 1), (4, 4))], 1, ATTACK)
     cfg = deepcopy(sources.cfg)
     cfg.load_from = cfg.model.generator.type = ATTACK
     bad = Sources(sources.work_dir / ATTACK, sources.config.with_name(ATTACK.replace('/', '')), cfg, sources.checkpoint,
@@ -194,7 +194,7 @@ def test_in_words():
 
 def test_the_tool(run_tool, refused, work, sample_root, tmp_path):
     out = tmp_path / 'new/report.html'
-    done = run_tool('report.py', work, '--data-root', sample_root, '--images', 2, '--out', out)
+    done = run_tool('report.py', work, '--data-root', sample_root, '--num', 2, '--out', out)
     assert done.returncode == 0, done.stderr
     assert f'written: {out} (' in done.stdout
     assert out.read_text().count('class="compare"') == 2
@@ -277,7 +277,7 @@ class Slider:
 
 @pytest.fixture
 def slider(opened, measured):
-    slider = Slider(opened, measured.comparisons[0])
+    slider = Slider(opened, measured.pictures[0])
     assert slider.seen(.1, .3, .4, .6, .7, .9) == 'LQ LQ HQ HQ GT GT'
     return slider
 

@@ -8,7 +8,7 @@ from mmedit.core import psnr
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from facesr.analysis.examples import Row, best_median_worst, named
+from facesr.analysis.examples import Example, best_median_worst, named
 from facesr.analysis.figures.results import CAPTION, GAP, HEADER, find_detail, plot_comparison
 from facesr.checkpoint.io import save_checkpoint
 from facesr.config import load_config
@@ -56,7 +56,7 @@ def test_best_median_and_worst(loader, tmp_path):
     values = [by_hand(tmp_path, f'{i}.png') for i in range(7)]
     assert [(row.psnr, row.bicubic_psnr) for row in rows.rows] == [pytest.approx(values[i]) for i in (0, 3, 6)]
     assert (rows.mean, rows.bicubic_mean) == pytest.approx(np.mean(values, 0))
-    assert np.array_equal(rows.rows[1].image.gt, cv2.imread(str(tmp_path / 'GT/3.png')))
+    assert np.array_equal(rows.rows[1].image.gt, cv2.imread(str(tmp_path / 'GT/3.png'))[..., ::-1])
 
 
 @pytest.mark.parametrize('count, labels', [(1, ['best: 0.png']), (2, ['best: 0.png', 'worst: 1.png'])])
@@ -69,7 +69,7 @@ def test_named_images_alone_are_restored(loader):
     net = Nearest()
     rows = named(net, loader, ['5.png', '2', '5.png'])
     assert [row.label for row in rows.rows] == ['5.png', '2.png'] and net.images == rows.images == 2
-    with pytest.raises(UserError, match='--images: no 9.png in .*LQ; it has 0.png to 6.png'):
+    with pytest.raises(UserError, match='--images 9.png: no such image in .*LQ, which has 0.png to 6.png'):
         named(net, loader, ['1.png', '9.png'])
 
 
@@ -85,9 +85,9 @@ def test_detail_is_found_in_the_middle():
 def test_pictures_are_shown_pixel_by_pixel(tmp_path):
     generator = np.random.default_rng(0)
     lq, hq, gt = (generator.integers(0, 256, (size, size, 3), np.uint8) for size in (128, 512, 512))
-    row = Row('worst: $x$_1.png', Restored('x.png', hq, lq, gt), 20., 19.)
+    row = Example('worst: $x$_1.png', Restored('x.png', hq, lq, gt), 20., 19.)
     plot_comparison([row, row], 'a title', tmp_path / 'p.png', (8, 16, 100))
-    page = np.asarray(Image.open(tmp_path / 'p.png').convert('RGB'))[..., ::-1]
+    page = np.asarray(Image.open(tmp_path / 'p.png').convert('RGB'))
     assert page.shape[1] == 4 * 512 + 5 * GAP
     top, zoomed = 2 * HEADER + GAP, hq[16:116, 8:108].repeat(5, 0).repeat(5, 1)
     left = GAP + 2 * (512 + GAP)
@@ -101,11 +101,12 @@ def test_pictures_are_shown_pixel_by_pixel(tmp_path):
 def test_large_and_oblong_pictures_fit(tmp_path):
     lq, gt = np.zeros((300, 150, 3), np.uint8), np.zeros((1200, 600, 3), np.uint8)
     small = Restored('b.png', gt[:64, :64], lq[:16, :16], gt[:64, :64])
-    plot_comparison([Row('a', Restored('a.png', gt, lq, gt), 1., 1.), Row('b', small, 1., 1.)], '', tmp_path / 'p.png')
+    large = Restored('a.png', gt, lq, gt)
+    plot_comparison([Example('a', large, 1., 1.), Example('b', small, 1., 1.)], '', tmp_path / 'p.png')
     with Image.open(tmp_path / 'p.png') as image:
         assert image.size[0] < 4 * 1024 + 5 * GAP and image.size[1] > 1024 + 512
     with pytest.raises(UserError, match=r'--crop 40 0 32: not inside b, which is 64x64'):
-        plot_comparison([Row('b', small, 1., 1.)], '', tmp_path / 'q.png', (40, 0, 32))
+        plot_comparison([Example('b', small, 1., 1.)], '', tmp_path / 'q.png', (40, 0, 32))
     assert not (tmp_path / 'q.png').exists()
 
 

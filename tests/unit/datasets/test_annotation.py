@@ -38,9 +38,9 @@ def test_same_file_is_fine_and_another_is_kept_without_force(run_tool, refused, 
     run_tool('make_annotation.py', folder, ann_file)
     assert 'already up to date' in run_tool('make_annotation.py', folder, ann_file).stdout
     ann_file.write_text('precious\n')
-    assert '--force' in refused('make_annotation.py', folder, ann_file)
+    assert '--replace' in refused('make_annotation.py', folder, ann_file)
     assert ann_file.read_text() == 'precious\n'
-    assert run_tool('make_annotation.py', folder, ann_file, '--force').returncode == 0
+    assert run_tool('make_annotation.py', folder, ann_file, '--replace').returncode == 0
     assert len(read_annotation(ann_file)) == 3
 
 

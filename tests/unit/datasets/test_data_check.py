@@ -127,7 +127,7 @@ def test_leaks_between_splits(root):
     cv2.imwrite(str(root / 'val/GT/00001.png'), leaked, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     recipe = training_recipe(load_config(CONFIG))
     for name, folder in (('00001.png', 'val/LQ'), ('00002.png', 'test/LQ')):
-        cv2.imwrite(str(root / folder / name), make_lq_image(leaked, recipe, name, 0)[0])
+        cv2.imwrite(str(root / folder / name), make_lq_image(leaked[..., ::-1].copy(), recipe, name, 0)[0][..., ::-1])
     problems = check(root).problems
     assert [problem.partition(' (')[0] for problem in problems] == [
         f'{root}/val/GT/00001.png: has the same pixels as {root}/train/GT/00005.png',
@@ -187,7 +187,7 @@ def test_the_tool(root, run_tool):
     assert done.stdout.endswith('readable images: 8 train GT, 4 val GT, 4 val LQ, 4 test LQ\nno problem found\n')
     for number in range(3):
         remove(root / f'train/GT/0000{number}.png')
-    done = run_tool('check_data.py', CONFIG, '--show', 2, *arguments[1:])
+    done = run_tool('check_data.py', CONFIG, '--num', 2, *arguments[1:])
     assert done.returncode == 2 and done.stdout.count('listed, but not in the folder') == 2
-    assert '... and 1 more; --show 3 prints all' in done.stdout
+    assert '... and 1 more; --num 3 prints all' in done.stdout
     assert done.stderr == f'error: 3 problem(s) in the data of {CONFIG}, listed above\n'

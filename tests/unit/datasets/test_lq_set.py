@@ -41,7 +41,7 @@ def manifest(folder):
 
 def test_the_tool_makes_a_set_that_validates(gt, run_tool, tmp_path):
     lq = tmp_path / 'LQ'
-    done = run_tool('make_lq.py', gt, lq, '--config', CONFIG, '--seed', 3)
+    done = run_tool('make_lq.py', CONFIG, gt, '--out-dir', lq, '--seed', 3)
     assert done.returncode == 0 and '3 LQ images written, 0 were there' in done.stdout
     assert [cv2.imread(str(path)).shape for path in sorted(lq.glob('*.png'))] == [(128, 128, 3)] * 3
     header, *lines = manifest(lq)
@@ -49,7 +49,7 @@ def test_the_tool_makes_a_set_that_validates(gt, run_tool, tmp_path):
     assert [line['name'] for line in lines] == sorted(images(gt))
     assert [step['type'] for step in lines[0]['steps']] == ['Blur', 'Resize', 'Noise', 'Jpeg', 'Resize', 'Quantize',
                                                             'Resize']
-    again = run_tool('make_lq.py', gt, lq, '--config', CONFIG, '--seed', 3)
+    again = run_tool('make_lq.py', CONFIG, gt, '--out-dir', lq, '--seed', 3)
     assert '0 LQ images written, 3 were there' in again.stdout
 
 
@@ -133,6 +133,6 @@ def test_another_recipe_or_seed_takes_another_folder(gt, recipe, refused, tmp_pa
         with pytest.raises(UserError, match='another degradation, scale or seed'):
             make_lq_set(gt, tmp_path / 'LQ', other, 4, seed)
     for folder in (gt, gt / 'LQ'):
-        assert 'is the GT folder, or in it' in refused('make_lq.py', gt, folder)
-    assert 'no such folder' in refused('make_lq.py', tmp_path / 'none', tmp_path / 'LQ2')
-    assert 'not a whole number' in refused('make_lq.py', gt, tmp_path / 'LQ2', '--seed', '-1')
+        assert 'is the GT folder, or in it' in refused('make_lq.py', CONFIG, gt, '--out-dir', folder)
+    assert 'no such folder' in refused('make_lq.py', CONFIG, tmp_path / 'none', '--out-dir', tmp_path / 'LQ2')
+    assert 'not a whole number' in refused('make_lq.py', CONFIG, gt, '--out-dir', tmp_path / 'LQ2', '--seed', '-1')

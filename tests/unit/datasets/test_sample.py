@@ -25,7 +25,7 @@ def test_other_images_are_not_overwritten(tmp_path):
     precious = tmp_path / 'val/GT/00001.png'
     precious.parent.mkdir(parents=True)
     precious.write_bytes(b'precious')
-    with pytest.raises(UserError, match='00001.png: already there'):
+    with pytest.raises(UserError, match='00001.png: is there already and has other content'):
         make_sample(tmp_path)
     assert list(contents(tmp_path).values()) == [b'precious']
 

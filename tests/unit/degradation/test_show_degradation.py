@@ -27,14 +27,14 @@ def test_both_ways_are_compared_under_the_same_draws(gt):
 
 
 def test_the_picture(run_tool, sample_root, tmp_path):
-    done = run_tool('show_degradation.py', CONFIG, '--data-root', sample_root, '--beside', SECOND_ORDER, '--samples', 3,
+    done = run_tool('show_degradation.py', CONFIG, '--data-root', sample_root, '--beside', SECOND_ORDER, '--num', 3,
                     '--out', tmp_path / 'degradation.png')
     assert done.returncode == 0, done.stderr
     assert f'{sample_root}/train/GT/00000.png' in done.stdout
     with Image.open(tmp_path / 'degradation.png') as image:
         both = image.size
         assert image.format == 'PNG' and len(image.convert('RGB').resize((64, 64)).getcolors(4096)) > 100
-    done = run_tool('show_degradation.py', CONFIG, '--image', sample_root / 'val/GT/00001.png', '--samples', 1, '--out',
+    done = run_tool('show_degradation.py', CONFIG, '--image', sample_root / 'val/GT/00001.png', '--num', 1, '--out',
                     tmp_path / 'one.png')
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / 'one.png') as image:

@@ -112,11 +112,13 @@ def test_dry_run_tells_all_and_writes_nothing(run_tool, tiny_root, tmp_path):
     work = tmp_path / 'work'
     done = run_tool('train.py', 'configs/srresnet_ffhq.py', '--data-root', tiny_root, '--work-dir', work, '--dry-run',
                     '--cfg-options', f'data.train.ann_file={tiny_root}/train.txt', 'gt_patch_size=32', 'ema=0.999',
-                    'data.train_dataloader.samples_per_gpu=3', 'data.workers_per_gpu=0', 'total_iters=1000')
+                    'data.train_dataloader.samples_per_gpu=3', 'data.workers_per_gpu=0', 'total_iters=1000',
+                    'memory_limit_gb=0.01')
     assert done.returncode == 0, done.stderr
     for part in ('parameters: 1,812,995 (99.6% of the cap of 1,821,085)', 'images: 2 for training, 2 for validation',
                  'lq 3x3x8x8, gt 3x3x32x32', 'one step: loss 0.', 'one validation image', 'PSNR_ema', 'peak memory: ',
-                 'expected time for 1000 iterations', 'nothing was written'):
+                 'expected time for 1000 iterations', 'nothing was written', 'computed, of a CUDA card: 0.0',
+                 'warning: that is more than memory_limit_gb (0.0 GiB): use --cfg-options with one of: '):
         assert part in done.stdout
     assert not work.exists()
 
@@ -184,5 +186,5 @@ def test_peak_memory_is_plausible():
 def test_log_settings_that_mean_nothing_are_refused(tiny_config):
     with pytest.raises(TypeError):
         SRTextLoggerHook(nonsense=1)
-    with pytest.raises(UserError, match='"ema": the decay is 2'):
+    with pytest.raises(UserError, match='"ema" is 2: give a decay in'):
         train(tiny_config(ema=2), 'run')

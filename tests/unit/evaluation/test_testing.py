@@ -31,7 +31,7 @@ CONFIG = 'configs/srresnet_ffhq.py'
 
 def test_val_prints_and_writes_metrics(run_tool, checkpoint, tiny_root, tmp_path):
     out, saved = tmp_path / 'm.json', tmp_path / 'hq'
-    done = run_tool('test.py', CONFIG, checkpoint, '--data-root', tiny_root, '--out', out, '--save-path', saved,
+    done = run_tool('test.py', CONFIG, checkpoint, '--data-root', tiny_root, '--out', out, '--out-dir', saved,
                     '--cfg-options', *SMALL_OPTIONS)
     assert done.returncode == 0, done.stderr
     metrics = json.loads(out.read_text())
@@ -55,7 +55,7 @@ def test_test_split_needs_no_gt_and_zips(run_tool, checkpoint, tiny_root, tmp_pa
     archive, saved = tmp_path / 'hand_in.zip', tmp_path / 'hq'
     command = ['test.py', CONFIG, checkpoint, '--data-root', tiny_root, '--split', 'test', '--zip', archive,
                '--cfg-options', *SMALL_OPTIONS]
-    done = run_tool(*command, '--save-path', saved)
+    done = run_tool(*command, '--out-dir', saved)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(archive) as content:
         assert content.namelist() == ['00000.png', '00001.png']
@@ -81,7 +81,7 @@ def test_test_split_needs_no_gt_and_zips(run_tool, checkpoint, tiny_root, tmp_pa
 
 def test_wrong_calls_are_one_line(refused, checkpoint, tiny_root, tmp_path):
     arguments = [CONFIG, checkpoint, '--data-root', tiny_root]
-    assert 'give --save-path' in refused('test.py', *arguments, '--split', 'test', '--cfg-options', *SMALL_OPTIONS)
+    assert 'give --out-dir' in refused('test.py', *arguments, '--split', 'test', '--cfg-options', *SMALL_OPTIONS)
     assert '--out: the test split has no GT' in refused('test.py', *arguments, '--split', 'test', '--out', 'x.json')
     assert 'no such checkpoint' in refused('test.py', CONFIG, tmp_path / 'none.pth', '--data-root', tiny_root)
     assert 'does not fit this config' in refused('test.py', *arguments)

@@ -11,6 +11,7 @@ from conftest import SMALL
 from mmcv.runner import load_checkpoint as mmcv_load_checkpoint
 
 from facesr.checkpoint.io import read_checkpoint, save_checkpoint
+from facesr.checkpoint.safetensors import DIGEST
 from facesr.checkpoint.weights import load_weights
 from facesr.config import load_config
 from facesr.export.exporter import export_checkpoint, format_export
@@ -55,7 +56,8 @@ def checkpoints(models, tmp_path):
         meta = dict(iter=7, epoch=0, exp_name='x', env_info='here', hook_msgs=dict(best_ckpt='/home/me/best.pth'))
         optimizer = dict(generator=torch.optim.Adam(model.generator.parameters()))
         paths[name].parent.mkdir()
-        save_checkpoint(paths[name], model, optimizer, meta, ranks=[1], samples=7)
+        save_checkpoint(paths[name], model, optimizer, meta, samples=7,
+                        ranks=[dict(random={}, log_window=dict(values={}, counts={}))])
     return paths
 
 
@@ -214,6 +216,7 @@ def test_damaged_and_foreign_safetensors_are_refused(exported, tmp_path):
 
 def test_what_a_file_says_of_its_generator_builds_nothing(exported, tmp_path):
     _, weights, about = exported
+    about.pop(DIGEST)  # of another description
     for generator in ('{', '{"type": "NoSuchNet"}', '{"type": "MSRResNet", "mid_channels": 1000000000}'):
         safetensors_torch.save_file(weights, tmp_path / 'x.safetensors',
                                     {'facesr': json.dumps({**about, 'generator': generator})})

@@ -49,7 +49,7 @@ def test_a_folder_as_a_user_restores_it(run_tool, checkpoint, tiny_root, tiny_co
     (inputs / 'broken.png').write_bytes((tiny_root / 'val/LQ/00000.png').read_bytes()[:300])
     large = cv2.resize(cv2.imread(str(tiny_root / 'val/GT/00000.png')), (60, 40))
     cv2.imwrite(str(inputs / 'Large photo.jpg'), large)
-    done = run_tool('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', inputs, '--out', out, '--tile', '48',
+    done = run_tool('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', inputs, '--out-dir', out, '--tile', '48',
                     '--cfg-options', *SMALL_OPTIONS)
     assert done.returncode == 2
     assert done.stderr == (f'error: {inputs}/broken.png: unreadable image (image file is truncated); remove or replace '
@@ -61,22 +61,22 @@ def test_a_folder_as_a_user_restores_it(run_tool, checkpoint, tiny_root, tiny_co
     cfg = tiny_config()
     net = network(load_model(cfg, checkpoint))
     for image in restore(net, load_split(cfg, 'val')):
-        assert np.array_equal(cv2.imread(str(out / image.lq_path.split('/')[-1])), image.hq)
+        assert np.array_equal(cv2.imread(str(out / image.lq_path.split('/')[-1]))[..., ::-1], image.hq)
     whole = Restorer(net, 0)(cv2.imread(str(inputs / 'Large photo.jpg'))[..., ::-1])
     assert np.abs(cv2.imread(str(out / 'Large photo.png'))[..., ::-1].astype(int) - whole).max() <= 1
 
 
 def test_mistakes_are_one_line_before_anything_is_computed(refused, checkpoint, tiny_root, tmp_path):
     mine = saved(tmp_path, RGB, '00000.png')
-    message = refused('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', '--out', tmp_path, '--cfg-options',
+    message = refused('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', '--out-dir', tmp_path, '--cfg-options',
                       *SMALL_OPTIONS)
     assert 'was not made by this tool' in message and str(mine) in message
     assert np.array_equal(np.asarray(Image.open(mine)), RGB) and len(list(tmp_path.iterdir())) == 1
 
 
 def test_crop_faces_without_weights_says_where_to_get_them(refused, checkpoint, tiny_root, tmp_path):
-    message = refused('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', '--out', tmp_path / 'out', '--crop-faces',
-                      '--face-weights', tmp_path / 'none.pth', '--cfg-options', *SMALL_OPTIONS)
+    message = refused('restore.py', CONFIG, checkpoint, tiny_root / 'val/LQ', '--out-dir', tmp_path / 'out',
+                      '--crop-faces', '--face-weights', tmp_path / 'none.pth', '--cfg-options', *SMALL_OPTIONS)
     assert f'{tmp_path}/none.pth: no such file' in message and 'detection_Resnet50_Final.pth' in message
     assert 'https://github.com/xinntao/facexlib/releases' in message and not (tmp_path / 'out').exists()
 

@@ -3,10 +3,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from facesr.inference.network import network, to_uint8
+from facesr.inference.network import network
 from facesr.inference.tiling import TOLERANCE, measure_overlap, restore_tiled, spans
 from facesr.models.build import build_restorer
 from facesr.utils.errors import UserError
+from facesr.utils.pixels import to_uint8
 
 SRRESNET = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 2}
 RRDBNET = {**SRRESNET, 'model.generator.num_blocks': 1, 'model.generator.growth_channels': 4}

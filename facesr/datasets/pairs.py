@@ -1,0 +1,20 @@
+"""Which image files a dataset's config reads, paired as MMEditing pairs them."""
+from pathlib import Path, PurePosixPath
+
+
+def annotation_files(dataset_cfg) -> list:
+    """The annotation files of a dataset's config; several where `ann_file` is a list, none where it has none."""
+    files = dataset_cfg.get('ann_file') or []
+    return [files] if isinstance(files, (str, Path)) else list(files)
+
+
+def lq_name(gt_name: str, dataset_cfg) -> str:
+    """The LQ image's name in the LQ folder: MMEditing takes the GT's, without its sub-folder, by `filename_tmpl`."""
+    gt = PurePosixPath(gt_name)
+    return f'{dataset_cfg.get("filename_tmpl", "{}").format(gt.stem)}{gt.suffix}'
+
+
+def reads(dataset_cfg, key: str) -> bool:
+    """Whether the pipeline of a dataset's config reads the image `key` ('lq' or 'gt') from a file."""
+    return any(transform['type'] in ('LoadImageFromFile', 'LoadCachedImage') and transform.get('key', 'gt') == key
+               for transform in dataset_cfg.get('pipeline', ()))

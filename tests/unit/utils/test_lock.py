@@ -1,0 +1,80 @@
+"""One training per work dir."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from facesr.utils import lock as module
+from facesr.utils.errors import UserError
+from facesr.utils.lock import WorkDirLock
+
+HOLD = """
+import sys, time
+from facesr.utils.lock import WorkDirLock
+with WorkDirLock(sys.argv[1]):
+    print('held', flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def held(tmp_path):
+    """A work dir whose lock another process has, and that process."""
+    process = subprocess.Popen([sys.executable, '-c', HOLD, str(tmp_path / 'work')], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == 'held\n'
+    yield tmp_path / 'work', process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_second_comer_is_refused_until_the_first_is_gone(held):
+    folder, process = held
+    about = json.loads((folder / '.lock').read_text())
+    with pytest.raises(UserError, match='another training is using it') as caught, WorkDirLock(folder):
+        pass
+    assert str(process.pid) in str(caught.value) and about['host'] in str(caught.value)
+    assert about['since'] in str(caught.value) and str(caught.value).startswith(f'{folder}: ')
+    assert (folder / '.lock').is_file()  # it is still the other's
+    process.kill()
+    process.wait()
+    with WorkDirLock(folder):
+        assert json.loads((folder / '.lock').read_text())['pid'] == os.getpid()
+    assert list(folder.iterdir()) == []
+
+
+def test_nothing_is_left_where_nothing_was_written(tmp_path):
+    with WorkDirLock(tmp_path / 'a/b'):
+        assert (tmp_path / 'a/b/.lock').is_file()
+    assert list(tmp_path.iterdir()) == []
+    with WorkDirLock(tmp_path / 'a/b'):
+        (tmp_path / 'a/b/iter_1.pth').touch()
+    assert [path.name for path in (tmp_path / 'a/b').iterdir()] == ['iter_1.pth']
+
+
+def test_a_folder_that_was_moved_is_locked_anew(tmp_path):
+    with WorkDirLock(tmp_path / 'work') as lock:
+        (tmp_path / 'work').rename(tmp_path / 'moved')
+        lock.renew()
+        assert (tmp_path / 'work/.lock').is_file()
+    assert not (tmp_path / 'work/.lock').exists()
+
+
+def test_a_drive_that_cannot_lock_is_told(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(37, 'No locks available')
+
+    monkeypatch.setattr(module.fcntl, 'lockf', refuse)
+    told = []
+    with WorkDirLock(tmp_path, told.append):
+        pass
+    assert len(told) == 1 and 'cannot lock (No locks available)' in told[0]
+
+
+def test_a_holder_that_says_nothing(held):
+    folder, _ = held
+    (folder / '.lock').write_text('{"host": "\x1b[2J"}')
+    with pytest.raises(UserError, match='does not say who it is'), WorkDirLock(folder):
+        pass
