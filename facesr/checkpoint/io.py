@@ -92,7 +92,7 @@ def read_checkpoint(path, map_location='cpu') -> dict:
 
 
 def _read(path: Path, map_location) -> dict:
-    if '://' in str(path) or str(path).startswith(('http:/', 'https:/')):  # a Path has one slash of them
+    if re.match(r'[a-z][a-z0-9]+:/', str(path)):  # an address, of whose slashes a Path has one
         raise CheckpointError(f'{path}: nothing is downloaded; download it and give the file')
     if path.is_dir():
         raise CheckpointError(f'{path}: is a folder; give a checkpoint{_checkpoints_in(path)}')
