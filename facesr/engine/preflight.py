@@ -74,11 +74,16 @@ def check_schedule(cfg: Config) -> None:
 def longer(cfg: Config, total_iters: int) -> str:
     """What to give as `--cfg-options` to train to another iteration, with the rates up to the old one as they were.
 
-    Where the schedule is spread over the whole run (CosineAnnealing, Poly, OneCycle), rates do change.
+    A single cosine becomes the first of two. Where another schedule is spread over the whole run (Poly, OneCycle),
+    rates do change.
     """
     words, lr_config = [f'total_iters={total_iters}'], cfg.get('lr_config') or {}
     periods, weights = list(lr_config.get('periods') or []), list(lr_config.get('restart_weights') or [1])
-    if lr_config.get('policy') == 'CosineRestart' and sum(periods) < total_iters:
+    policy = lr_config.get('policy')
+    if policy == 'CosineAnnealing' and cfg.total_iters < total_iters:
+        policy, periods, weights = 'CosineRestart', [cfg.total_iters], [1]
+        words.append(f'lr_config.policy={policy}')
+    if policy == 'CosineRestart' and sum(periods) < total_iters:
         words += [f'"lr_config.periods={_listed([*periods, total_iters - sum(periods)])}"',
                   f'"lr_config.restart_weights={_listed([*weights, weights[-1]])}"']
     return ' '.join(words)
