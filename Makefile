@@ -19,6 +19,7 @@ install: $(VENV)/.installed
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache facesr.egg-info build data/sample annotations/sample_train.txt work_dirs/srresnet_sample work_dirs/rrdbnet_sample

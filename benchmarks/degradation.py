@@ -1,6 +1,6 @@
 """Training samples per second: MMEditing's transforms beside ours, in one run.
 
-    python benchmarks/degradation.py --gt ../shared/ffhq/train/GT
+    python benchmarks/degradation.py --gt DATA/train/GT
 
 First on one core, from the PNG file to the tensors, then through the loader with 0, 1, 2 ... processes. The ways take
 turns for `--rounds` rounds, so that a busy machine slows all of them; the fastest round counts. Without `--gt` the

@@ -2,7 +2,7 @@
 
     python benchmarks/race.py L1=configs/srresnet_ffhq_one_cycle.py \\
         "PSNR=configs/srresnet_ffhq_one_cycle.py model.pixel_loss.type=PSNRLoss" \\
-        --data-root ../shared/ffhq --iterations 1000 --seeds 5 --out work_dirs/race_losses
+        --data-root DATA --iterations 1000 --seeds 5 --out work_dirs/race_losses
 
 An entry is `LABEL=CONFIG [KEY=VALUE ...]`; the first is the reference. Of one with `ema` the moving average is a row of
 its own. What is equal is one of --iterations, --faces, --macs and --cpu-hours. Given several lengths, each is a race of

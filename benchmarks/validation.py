@@ -3,7 +3,7 @@
 The network is replaced by one that only enlarges. Everything else is what `tools/test.py --out-dir` does:
 decoding, conversion, PSNR, SSIM, PNG files; ours measures bicubic as well. Each of the two takes its turn.
 
-    python benchmarks/validation.py --val ../shared/ffhq/val --rounds 5
+    python benchmarks/validation.py --val DATA/val --rounds 5
 """
 import argparse
 import shutil

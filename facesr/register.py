@@ -13,7 +13,10 @@ import facesr.engine.hooks.ema_hook
 import facesr.engine.hooks.eval_hook
 import facesr.engine.hooks.tensorboard_logger
 import facesr.engine.hooks.text_logger
+import facesr.engine.muon
 import facesr.engine.runner
+import facesr.models.backbones.basicsr_resnet
+import facesr.models.backbones.naf_unet
 import facesr.models.backbones.spandrel_net
 import facesr.models.backbones.srresnet_ca
 import facesr.models.losses.perceptual

@@ -41,7 +41,7 @@ class Examples(NamedTuple):
     bicubic_mean: float
 
 
-def best_median_worst(net: Callable, loader, crop_border: int = 0) -> Examples:
+def best_median_worst(net: Callable, loader: DataLoader, crop_border: int = 0) -> Examples:
     """Measure all pairs, and restore three of them once more to show: memory does not depend on their number.
 
     Args:
@@ -63,7 +63,7 @@ def best_median_worst(net: Callable, loader, crop_border: int = 0) -> Examples:
     return Examples(rows, len(measured), *map(fmean, zip(*measured, strict=True)))
 
 
-def named(net: Callable, loader, names, crop_border: int = 0) -> Examples:
+def named(net: Callable, loader: DataLoader, names: Sequence[str], crop_border: int = 0) -> Examples:
     """Restore the images of these names alone, in their order.
 
     Args:

@@ -1,5 +1,6 @@
 """Training logs: this project's `*.log.json`, MMEditing 0.x's, and the `scalars.json` of 1.x (MMEngine)."""
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class Run:
         return (-max(points)[1], max(points)[0]) if points else None
 
 
-def read_runs(paths) -> list:
+def read_runs(paths: Iterable) -> list:
     """Read runs from work dirs and logs.
 
     Lines that cannot be read (a kill or a full disk cuts them off) are skipped and counted. A validation

@@ -32,7 +32,8 @@ class Sources(NamedTuple):
     chosen: str
 
 
-def find_sources(work_dir, config=None, checkpoint=None, options=None, data_root=None, ema=None,
+def find_sources(work_dir: str | Path, config: str | Path | None = None, checkpoint: str | Path | None = None,
+                 options: dict | None = None, data_root: str | None = None, ema: bool | None = None,
                  images: bool = True) -> Sources:
     """Find config and checkpoint of a run and read them.
 

@@ -11,7 +11,8 @@ from facesr.utils.files import atomic_path, file_sha256, is_there, output_file
 from facesr.utils.versions import version
 
 
-def interpolate(psnr_checkpoint, gan_checkpoint, alpha: float, out, ema: bool = False) -> Path:
+def interpolate(psnr_checkpoint: str | Path, gan_checkpoint: str | Path, alpha: float, out: str | Path,
+                ema: bool = False) -> Path:
     """Write the checkpoint of a generator with weights (1 - alpha) x PSNR + alpha x GAN.
 
     Noise and artifacts of the GAN fade with alpha, and so do its textures; no training is needed. What comes out has

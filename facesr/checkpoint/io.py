@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
+from facesr.checkpoint.foreign import plain_checkpoint, read_mmengine
 from facesr.checkpoint.integrity import check_archive, check_shape
 from facesr.checkpoint.naming import LATEST, numbered_checkpoints
 from facesr.checkpoint.safetensors import is_safetensors, read_safetensors
@@ -28,7 +30,8 @@ NOT_A_CHECKPOINT = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, 
                     AssertionError, struct.error, RecursionError, MemoryError, zipfile.BadZipFile)
 
 
-def save_checkpoint(path, model, optimizer=None, meta=None, **more) -> None:
+def save_checkpoint(path: str | Path, model: nn.Module, optimizer: dict | None = None, meta: dict | None = None,
+                    **more) -> None:
     """Write an mmcv-style checkpoint atomically.
 
     Args:
@@ -72,7 +75,8 @@ def read_checkpoint(path, map_location='cpu') -> dict:
     """Read a checkpoint; only tensors and plain values are accepted (`weights_only`), and only as they were written.
 
     Args:
-        path (str | Path): A file of ours, of MMEditing's, a bare state dict, or a generator's weights as .safetensors.
+        path (str | Path): A file of ours, of MMEditing's, BasicSR's or MMagic's, a bare state dict, or a generator's
+            weights as .safetensors.
             Of `latest.pth` the checkpoint that `newest_of` names.
         map_location (str | torch.device): As for `torch.load`.
 
@@ -88,6 +92,8 @@ def read_checkpoint(path, map_location='cpu') -> dict:
 
 
 def _read(path: Path, map_location) -> dict:
+    if '://' in str(path) or str(path).startswith(('http:/', 'https:/')):  # a Path has one slash of them
+        raise CheckpointError(f'{path}: nothing is downloaded; download it and give the file')
     if path.is_dir():
         raise CheckpointError(f'{path}: is a folder; give a checkpoint{_checkpoints_in(path)}')
     if not path.is_file():
@@ -105,6 +111,8 @@ def _read(path: Path, map_location) -> dict:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # it may not be read; without a name it comes from torch's reader of a zip that is cut off
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
+            with contextlib.suppress(*NOT_A_CHECKPOINT):
+                return _normalised(read_mmengine(path, map_location), path)
             raise CheckpointError(f'{path}: refused, because reading it would execute pickled code '
                                   '(or it is damaged); save it again with tensors and plain values only') from error
         detail = f' ({error})' if isinstance(error, zipfile.BadZipFile) else ''
@@ -152,6 +160,8 @@ def _read_generator(path: Path, map_location) -> dict:
 
 
 def _normalised(checkpoint, path) -> dict:
+    if isinstance(checkpoint, dict):
+        checkpoint = plain_checkpoint(checkpoint)
     if isinstance(checkpoint, dict) and 'state_dict' not in checkpoint:
         checkpoint = dict(state_dict=checkpoint)
     state_dict = checkpoint.get('state_dict') if isinstance(checkpoint, dict) else None

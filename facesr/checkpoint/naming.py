@@ -10,7 +10,7 @@ from facesr.utils.files import atomic_path
 LATEST = 'latest.pth'
 
 
-def point_latest_to(path) -> None:
+def point_latest_to(path: str | Path) -> None:
     """Let `latest.pth` in the checkpoint's folder lead to it: a link, or a copy where links fail."""
     path = Path(path)
     with contextlib.suppress(OSError, NotImplementedError):
@@ -24,7 +24,7 @@ def point_latest_to(path) -> None:
         shutil.copyfile(path, temporary)
 
 
-def numbered_checkpoints(work_dir) -> list:
+def numbered_checkpoints(work_dir: str | Path) -> list:
     """The checkpoints of a work dir that are named after an iteration: `iter_*.pth` and `best_*_iter_*.pth`.
 
     Returns:
@@ -34,7 +34,7 @@ def numbered_checkpoints(work_dir) -> list:
                   if (match := re.fullmatch(r'(best_.+_)?iter_(\d+)\.pth', path.name)))
 
 
-def find_latest(work_dir):
+def find_latest(work_dir: str | Path) -> Path | None:
     """The checkpoint of a work dir with the most iterations: an `iter_*.pth`, or a `best_*_iter_*.pth` where
     the run was cut off after that; else `latest.pth`; else None.
     """

@@ -1,13 +1,17 @@
 """Putting a checkpoint's weights into a model: all of them, or an error and none."""
+from pathlib import Path
+
+from torch import nn
+
+from facesr.checkpoint.foreign import EMA, GENERATOR, restorer_weights
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import CheckpointError
 
-GENERATOR, EMA = 'generator.', 'generator_ema.'  # what the names of weights start with, as in MMEditing
 # What serves training alone: a model may have it and a checkpoint not, and the other way round.
 TRAINING_ONLY = ('discriminator.', 'perceptual_loss.')
 
 
-def load_weights(model, checkpoint: dict, path, ema: bool = False) -> None:
+def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool = False) -> None:
     """Put a checkpoint's weights into a model: all of them, or an error and none.
 
     A moving average in the checkpoint is passed over by a model that has none; a model's own starts
@@ -27,7 +31,8 @@ def load_weights(model, checkpoint: dict, path, ema: bool = False) -> None:
     """
     model = unwrapped(model)
     ours = model.state_dict()
-    theirs = _with_matching_parts(_with_matching_ema(checkpoint['state_dict'], ours, path, ema), ours)
+    theirs = _in_restorers_names(checkpoint['state_dict'], model, path)
+    theirs = _with_matching_parts(_with_matching_ema(theirs, ours, path, ema), ours)
     wrong = {
         'missing': sorted(ours.keys() - theirs.keys()),
         'not in the model': sorted(theirs.keys() - ours.keys()),
@@ -45,7 +50,7 @@ def load_weights(model, checkpoint: dict, path, ema: bool = False) -> None:
     model.load_state_dict(theirs)
 
 
-def generator_weights(checkpoint: dict, path, ema: bool = False) -> dict:
+def generator_weights(checkpoint: dict, path: str | Path, ema: bool = False) -> dict:
     """A checkpoint's generator alone, or its moving average, under the generator's own names.
 
     Args:
@@ -56,11 +61,21 @@ def generator_weights(checkpoint: dict, path, ema: bool = False) -> dict:
     Raises:
         CheckpointError: It has none.
     """
-    weights = _with_matching_ema(checkpoint['state_dict'], {}, path, ema)
+    weights = _with_matching_ema(restorer_weights(checkpoint['state_dict'])[0], {}, path, ema)
     generator = {name[len(GENERATOR):]: value for name, value in weights.items() if name.startswith(GENERATOR)}
     if not generator:
         raise CheckpointError(f'{path}: has no weights of a generator; give a checkpoint of a training run')
     return generator
+
+
+def _in_restorers_names(theirs: dict, model, path) -> dict:
+    if not hasattr(model, 'generator'):
+        return theirs
+    theirs, of_basicsr = restorer_weights(theirs)
+    if of_basicsr and not getattr(model.generator, 'of_basicsr', False):
+        raise CheckpointError(f"{path}: is of BasicSR's SRResNet, which has an activation after each upsampling that "
+                              "MMEditing's has not; use --cfg-options model.generator.type=BasicSRResNet")
+    return theirs
 
 
 def _with_matching_ema(theirs: dict, ours: dict, path, take_ema: bool) -> dict:

@@ -45,7 +45,7 @@ def apply() -> bool:
     # A spec without a loader: mmcv.utils.check_ops_exist() then truthfully answers False.
     module.__spec__ = importlib.machinery.ModuleSpec(NAME, loader=None)
     # Asked for by mmcv's environment report, so they answer instead of raising.
-    module.get_compiler_version = lambda: 'not compiled'
-    module.get_compiling_cuda_version = lambda: 'not available'
+    vars(module).update(get_compiler_version=lambda: 'not compiled',
+                        get_compiling_cuda_version=lambda: 'not available')
     sys.modules[NAME] = module
     return True

@@ -9,5 +9,5 @@ def apply() -> bool:
     """Give NumPy 2 its old alias back."""
     if int(np.__version__.split('.')[0]) < 2 or hasattr(np, 'bool8'):
         return False
-    np.bool8 = np.bool_
+    np.bool8 = np.bool_  # type: ignore[attr-defined]
     return True

@@ -4,11 +4,12 @@ mmcv 1.7.2 (`mmcv.parallel._functions.Scatter`) hands it a device index, so the 
 GPU dies with "'int' object has no attribute 'type'". Can go with mmcv 1.x.
 """
 import functools
+from collections.abc import Callable
 
 import torch
 
 
-def accept_index(get_stream):
+def accept_index(get_stream: Callable) -> Callable:
     """Wrap `_get_stream` so that it takes a CUDA index (int) as well as a `torch.device`."""
 
     @functools.wraps(get_stream)
@@ -17,7 +18,7 @@ def accept_index(get_stream):
             device = torch.device('cuda', device) if device >= 0 else torch.device('cpu')
         return get_stream(device)
 
-    wrapper.accepts_index = True
+    wrapper.accepts_index = True  # type: ignore[attr-defined]
     return wrapper
 
 

@@ -4,6 +4,7 @@
 """
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from mmcv import Config, ConfigDict
 
@@ -265,13 +266,13 @@ def _translate_training_set(data: ConfigDict, told: list) -> None:
     if 'train' in data:
         dataset = _as_lists(data.train)
         while isinstance(dataset, dict) and dataset['type'] == 'RepeatDataset':
-            told.append(f'data.train: RepeatDataset (times={dataset.times}) left out, for the order of training images '
-                        'has no end')
-            dataset = dataset.dataset
+            told.append(f'data.train: RepeatDataset (times={dataset["times"]}) left out, for the order of training '
+                        'images has no end')
+            dataset = dataset['dataset']
         data.train = dataset
 
 
-def _as_lists(dataset):
+def _as_lists(dataset) -> Any:
     """What `ConcatDataset` joins, as the list that MMEditing's builder takes; also within others."""
     if isinstance(dataset, (list, tuple)):
         return [_as_lists(part) for part in dataset]

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
 from tqdm import tqdm
 
 from facesr.utils.errors import UserError
@@ -33,7 +34,7 @@ class ImageInfo(NamedTuple):
         return f'{self.name} ({self.height},{self.width},{self.channels})'
 
 
-def read_info(path, decode: bool = False) -> ImageInfo:
+def read_info(path: str | Path, decode: bool = False) -> ImageInfo:
     """Size and channels of an image from its header; only the file's end is read besides.
 
     Args:
@@ -52,7 +53,7 @@ def read_info(path, decode: bool = False) -> ImageInfo:
         return info_of(path, image)
 
 
-def info_of(path, image) -> ImageInfo:
+def info_of(path: str | Path, image: Image.Image) -> ImageInfo:
     """What an annotation says of an image that Pillow has opened."""
     channels = 3 if image.mode == 'P' else len(image.getbands())  # a palette: decoded it has three
     return ImageInfo(Path(path).name, image.height, image.width, channels)
@@ -92,7 +93,7 @@ def scan_folder(folder, scale: int = 4, recursive: bool = False) -> list:
     return infos
 
 
-def read_annotation(ann_file) -> list:
+def read_annotation(ann_file: str | Path) -> list:
     """Read an annotation file back as list[ImageInfo].
 
     Raises:
@@ -117,7 +118,7 @@ def read_annotation(ann_file) -> list:
     return infos
 
 
-def write_annotation(infos, ann_file, force: bool = False) -> bool:
+def write_annotation(infos: list, ann_file: str | Path, force: bool = False) -> bool:
     """Write the annotation file atomically; returns False if the same file was there already.
 
     Raises:
@@ -130,7 +131,7 @@ def write_annotation(infos, ann_file, force: bool = False) -> bool:
     return True
 
 
-def differences(annotated, found) -> list:
+def differences(annotated: list, found: list) -> list:
     """What sets an annotation apart from a folder's images: one line per difference, in words."""
     annotated_names = Counter(info.name for info in annotated)
     ours = {info.name: info for info in annotated}
@@ -142,7 +143,7 @@ def differences(annotated, found) -> list:
                for name in sorted(ours.keys() & theirs.keys()) if ours[name] != theirs[name]])
 
 
-def not_rgb(infos) -> list:
+def not_rgb(infos: list) -> list:
     """The images that are not three-channel; MMEditing converts them to RGB when it loads them."""
     return [info for info in infos if info.channels != 3]
 

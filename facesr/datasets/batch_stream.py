@@ -47,7 +47,7 @@ class BatchStream:
         self._prepare = prepare
         self.counts = Counter()
         self.loader: DataLoader = build(position)
-        self._batches = None
+        self._batches: Iterator | None = None
 
     def __len__(self):
         """Batches in one pass over the data, as mmcv's hooks ask for it."""

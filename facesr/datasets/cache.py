@@ -3,6 +3,7 @@ import errno
 import os
 import struct
 import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from hashlib import blake2b
@@ -43,27 +44,27 @@ class ImageCache:
         variant (str): How images are decoded; another has other entries.
     """
 
-    def __init__(self, folder, variant: str = ''):
+    def __init__(self, folder: str | Path, variant: str = ''):
         self.folder, self.variant = Path(folder), variant
         self._place = str(self.folder.resolve())
 
-    def get(self, path):
+    def get(self, path: str | Path) -> np.ndarray | None:
         """The image (h, w, c), uint8, a copy, or None if there is none that is sure to be the file's."""
         return self._look_up([path], _image)[0]
 
-    def missing(self, paths) -> list:
+    def missing(self, paths: Sequence) -> list:
         """Those of some files that `get` would not give."""
         there = self._look_up(paths, lambda _value: True)
         return [path for path, found in zip(paths, there, strict=True) if not found]
 
-    def lacking(self, paths) -> tuple:
+    def lacking(self, paths: Sequence) -> tuple:
         """What `fill` would have to do: the files that are missing, the bytes they take, and both in words."""
         missing = self.missing(paths)
         size = sum(_bytes(path) for path in missing)
         return missing, size, (f'cache of decoded images, {self.folder}: {len(paths) - len(missing)} of {len(paths)} '
                                'images are there' + (f'; the others take {size / 2**20:,.0f} MiB' if missing else ''))
 
-    def fill(self, paths, decode, report=print) -> None:
+    def fill(self, paths: Sequence, decode: Callable, report: Callable = print) -> None:
         """Put in what is missing of some files; shows its progress, and goes on where an earlier call stopped.
 
         Args:
@@ -195,7 +196,7 @@ class LoadCachedImage(LoadImageFromFile):
         kwargs: `LoadImageFromFile`'s; `flag` must be 'color'.
     """
 
-    def __init__(self, cache, **kwargs):
+    def __init__(self, cache: str | Path, **kwargs):
         super().__init__(**kwargs)
         if self.flag != 'color' or self.convert_to or self.save_original_img or self.io_backend != 'disk':
             raise ValueError('LoadCachedImage reads colour images from disk, without convert_to or save_original_img')
@@ -210,7 +211,7 @@ class LoadCachedImage(LoadImageFromFile):
         results.update({self.key: image, f'{self.key}_path': path, f'{self.key}_ori_shape': image.shape})
         return results
 
-    def decode(self, path):
+    def decode(self, path: str | Path) -> np.ndarray | None:
         """The file's image, not looking into the cache; None if it is unreadable, which training is to report."""
         try:
             return super().__call__({f'{self.key}_path': path})[self.key]

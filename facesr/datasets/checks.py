@@ -354,7 +354,7 @@ def _decoded_infos(folder: Path, cfg: Config, names=()) -> dict:
         return dict(zip(names, infos, strict=True))
 
 
-def require_folder(folder, cfg: Config) -> Path:
+def require_folder(folder: str | Path, cfg: Config) -> Path:
     """The folder as a Path.
 
     Raises:

@@ -24,7 +24,7 @@ class Degrade:
         on (str): 'loader' or 'device'. Default: 'loader'.
     """
 
-    def __init__(self, degradation, gt_patch_size=None, on=LOADER):
+    def __init__(self, degradation: list, gt_patch_size: int | None = None, on: str = LOADER):
         if on not in (LOADER, DEVICE):
             raise ValueError(f'on={on!r}: give "{LOADER}" or "{DEVICE}"')
         self.recipe = Recipe(degradation)
@@ -41,10 +41,11 @@ class Degrade:
             raise UserError('config key "data.train.pipeline": Degrade takes 8-bit images; leave out RescaleToZeroOne '
                             'before it')
         rng = np.random.default_rng(np.random.randint(2**31, size=4))
-        plan = self.recipe.draw(rng, *gt.shape[:2])
-        if not plan.fits(*gt.shape[:2], scale):
+        height, width = gt.shape[:2]
+        plan = self.recipe.draw(rng, height, width)
+        if not plan.fits(height, width, scale):
             raise UserError(f'config key "degradation": makes {plan.size[1]}x{plan.size[0]} of a GT image of '
-                            f'{gt.shape[1]}x{gt.shape[0]}, which is not {scale} times smaller; end it with a '
+                            f'{width}x{height}, which is not {scale} times smaller; end it with a '
                             'RandomResize to the LQ size, without "prob"')
         if self.gt_patch_size:
             plan = plan.cropped(self._draw_crop(rng, gt.shape, scale))
@@ -68,7 +69,7 @@ class Degrade:
         return f'{type(self).__name__}(gt_patch_size={self.gt_patch_size}, on={self.on!r})'
 
 
-def training_recipe(cfg: Config):
+def training_recipe(cfg: Config) -> Recipe | None:
     """The `Recipe` of the training pipeline's degradation, or None if it has no `Degrade`."""
     return next(filter(None, map(recipe_of, train_dataset_cfgs(cfg))), None)
 

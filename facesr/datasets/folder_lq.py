@@ -1,5 +1,6 @@
 """A folder of LQ images without GT: what a competition's test split is."""
 import os.path as osp
+from pathlib import Path
 
 import facesr.compat.bridged  # noqa: F401
 
@@ -26,12 +27,12 @@ class SRFolderLQDataset(BaseSRDataset):
         UserError: The folder is missing or has no image.
     """
 
-    def __init__(self, lq_folder, pipeline, scale, test_mode=True):
+    def __init__(self, lq_folder: str | Path, pipeline: list, scale: int, test_mode: bool = True):
         super().__init__(pipeline, scale, test_mode)
         self.lq_folder = str(lq_folder)
         self.data_infos = self.load_annotations()
 
-    def load_annotations(self):
+    def load_annotations(self) -> list[dict]:
         """Returns list[dict]: one `dict(lq_path=...)` per image, sorted by name."""
         if not osp.isdir(self.lq_folder):
             raise UserError(f'{self.lq_folder} is not a folder: give one with LQ images')

@@ -6,6 +6,7 @@ import facesr.compat.bridged  # noqa: F401
 
 import cv2
 import torch
+from mmcv import ConfigDict
 from mmcv.parallel import collate
 from mmedit.datasets.builder import build_dataset
 from threadpoolctl import threadpool_limits
@@ -19,7 +20,7 @@ from facesr.utils.errors import mistakes_in
 from facesr.utils.signals import ignore_interrupts
 
 
-def build_train_loader(data_cfg, seed: int, start: int = 0, skip_unreadable: bool = False) -> DataLoader:
+def build_train_loader(data_cfg: ConfigDict, seed: int, start: int = 0, skip_unreadable: bool = False) -> DataLoader:
     """A loader over the training set that never ends (see `EndlessSampler` and `SeededSamples`).
 
     Args:
@@ -40,7 +41,7 @@ def build_train_loader(data_cfg, seed: int, start: int = 0, skip_unreadable: boo
                           **options)
 
 
-def build_eval_loader(data_cfg, split: str) -> DataLoader:
+def build_eval_loader(data_cfg: ConfigDict, split: str) -> DataLoader:
     """A loader that reads `cfg.data`'s 'val' or 'test' once, in the order of names (MMEditing's is the disk's).
 
     Of several processes each reads a part: its rank's image of every `world_size`.

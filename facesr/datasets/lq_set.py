@@ -35,7 +35,7 @@ def make_lq_image(gt: np.ndarray, recipe: Recipe, name: str, seed: int) -> tuple
     return to_uint8(torch.from_numpy(degrade(gt, plan.steps))).numpy(), plan
 
 
-def make_lq_set(gt_folder, lq_folder, recipe: Recipe, scale: int, seed: int = 0) -> tuple:
+def make_lq_set(gt_folder: str | Path, lq_folder: str | Path, recipe: Recipe, scale: int, seed: int = 0) -> tuple:
     """Write an LQ image for each GT image, and a manifest with the parameters of each.
 
     An interrupted call is taken up where it stopped. `manifest.jsonl` holds the recipe and the seed in its first

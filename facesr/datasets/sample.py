@@ -27,7 +27,7 @@ VAL_WINDOWS = [(0, 20, 512), (55, 10, 420), (105, 60, 320), (140, 110, 245)]
 TEST_WINDOWS = [(0, 88, 512), (25, 0, 460), (80, 45, 370), (125, 85, 280)]
 
 
-def make_sample(out=None, seed: int = 0) -> dict:
+def make_sample(out: str | Path | None = None, seed: int = 0) -> dict:
     """Write the sample; the same files byte for byte on each call on one machine.
 
     Args:

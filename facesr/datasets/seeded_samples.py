@@ -28,7 +28,7 @@ class SeededSamples(Dataset):
             `skipped_images` in the sample's meta. Default: False.
     """
 
-    def __init__(self, dataset, seed: int, skip_unreadable: bool = False):
+    def __init__(self, dataset: Dataset, seed: int, skip_unreadable: bool = False):
         self.dataset, self.seed, self.skip_unreadable = dataset, seed, skip_unreadable
 
     def __len__(self):

@@ -3,6 +3,7 @@
 What saves it: isotropic kernels are applied in two passes, small ones directly, others by a float32 FFT of the
 smallest size; kernels lose their empty rim; noise is drawn in float32; nothing is copied to be rounded.
 """
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import cv2
@@ -19,7 +20,7 @@ INTERPOLATION = dict(bilinear=cv2.INTER_LINEAR, area=cv2.INTER_AREA, bicubic=cv2
 DIRECT = 100  # taps from which an FFT is cheaper than filter2D (which has one too, of a larger size than ours)
 
 
-def degrade(image: np.ndarray, steps, noise=noise_field) -> np.ndarray:
+def degrade(image: np.ndarray, steps: Sequence, noise: Callable = noise_field) -> np.ndarray:
     """Apply drawn steps to an image.
 
     Args:
@@ -30,7 +31,8 @@ def degrade(image: np.ndarray, steps, noise=noise_field) -> np.ndarray:
     Returns:
         ndarray: (h', w', 3), float32, RGB in [0, 1] (beyond it where the last step leaves more).
     """
-    apply = {Blur: _blur, Resize: _resize, Jpeg: through_jpeg, Quantize: _quantize, Noise: partial(_add_noise, noise)}
+    apply: dict[type, Callable] = {Blur: _blur, Resize: _resize, Jpeg: through_jpeg, Quantize: _quantize,
+                                   Noise: partial(_add_noise, noise)}
     for step in steps:
         image = apply[type(step)](image, step)
     return _float(image) * np.float32(1 / 255)
@@ -65,8 +67,8 @@ def _resize(image: np.ndarray, resize: Resize) -> np.ndarray:
 
 
 def _add_noise(noise, image: np.ndarray, step: Noise) -> np.ndarray:
-    image = torch.from_numpy(_float(image))
-    return image.add_(noise(step, image)).numpy()
+    values = torch.from_numpy(_float(image))
+    return values.add_(noise(step, values)).numpy()
 
 
 def through_jpeg(image: np.ndarray, jpeg: Jpeg) -> np.ndarray:

@@ -1,5 +1,5 @@
 """The degradation of a batch on the training device, by the same plans as on the host."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -34,7 +34,7 @@ class BatchDegradation(nn.Module):
         self.noise = noise
 
     @torch.no_grad()
-    def forward(self, gt: torch.Tensor, plans) -> tuple:
+    def forward(self, gt: torch.Tensor, plans: Sequence) -> tuple:
         """LQ and GT patches.
 
         Args:
@@ -121,7 +121,8 @@ def _blur_together(images: torch.Tensor, blurs) -> torch.Tensor:
     kernels = torch.stack([_centered(kernel, rows, columns) for kernel in kernels])
     (y, x) = (upload(_reflected(side, margin), images.device)
               for side, margin in zip(images.shape[-2:], (rows, columns), strict=True))
-    return Correlation(kernels.unsqueeze(1), *images.shape[-2:], images.device)(images[..., y[:, None], x])
+    height, width = images.shape[-2:]
+    return Correlation(kernels.unsqueeze(1), height, width, images.device)(images[..., y[:, None], x])
 
 
 def _centered(kernel: torch.Tensor, rows: int, columns: int) -> torch.Tensor:

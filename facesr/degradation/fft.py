@@ -18,11 +18,12 @@ class Correlation:
         device (torch.device): Where the images are. Default: the host.
     """
 
-    def __init__(self, kernels: torch.Tensor, height: int, width: int, device='cpu'):
+    def __init__(self, kernels: torch.Tensor, height: int, width: int, device: str | torch.device = 'cpu'):
         self.height, self.width = height, width
+        # Of the transform: room for the whole result, so that nothing wraps around, and a product of small primes.
         sides = (height + kernels.shape[-2] - 1, width + kernels.shape[-1] - 1)
         self.rows, self.columns = (next_fast_len(side, real=True) for side in sides)
-        response = torch.fft.rfft(kernels, n=self.columns)
+        response = torch.fft.rfft(kernels, n=self.columns)  # along rows first; along columns only what is kept of it
         # A wide kernel stops high frequencies, so most columns need not be transformed, there or back.
         passing = (response.abs().sum(-2) > NEGLIGIBLE).reshape(-1, response.shape[-1]).any(0)
         self.kept = int(passing.nonzero().max()) + 1
@@ -31,8 +32,9 @@ class Correlation:
 
     def __call__(self, padded: torch.Tensor) -> torch.Tensor:
         """Images (..., h + kh - 1, w + kw - 1), float, to (..., h, w)."""
+        # Two one-dimensional transforms instead of `rfft2`, so that stopped columns are left out in between.
         spectrum = torch.fft.rfft(padded, n=self.columns)[..., :self.kept]
         spectrum = torch.fft.fft(spectrum, n=self.rows, dim=-2)
         spectrum *= self.response
-        spectrum = torch.fft.ifft(spectrum, dim=-2)[..., :self.height, :]
-        return torch.fft.irfft(spectrum, n=self.columns)[..., :self.width]
+        spectrum = torch.fft.ifft(spectrum, dim=-2)[..., :self.height, :]  # the rest is the border's
+        return torch.fft.irfft(spectrum, n=self.columns)[..., :self.width]  # takes what was left out for zero

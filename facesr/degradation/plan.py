@@ -105,6 +105,6 @@ class Plan:
         """The steps as plain dicts, for a JSON file."""
         return [dict(type=type(step).__name__, **asdict(step)) for step in self.steps]
 
-    def cropped(self, crop) -> 'Plan':
+    def cropped(self, crop: tuple | None) -> 'Plan':
         """The same steps with another crop."""
         return replace(self, crop=crop)

@@ -25,7 +25,7 @@ class Recipe:
         UserError: Another transform, or a parameter that is missing or means nothing.
     """
 
-    def __init__(self, degradation):
+    def __init__(self, degradation: list):
         self.degradation, self._fits = degradation, {}
         with _mistakes():
             _check(degradation)

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import torch
+from torch.utils.data import DataLoader
 
 from facesr.config import Config
 from facesr.datasets.batch_stream import to_device
@@ -23,7 +24,7 @@ from facesr.utils.precision import amp_dtype
 class FirstOnly:
     """A loader cut after its first batch."""
 
-    def __init__(self, loader):
+    def __init__(self, loader: DataLoader):
         self.dataset, self.sampler, self._loader = loader.dataset, range(loader.batch_size), loader
 
     def __iter__(self):

@@ -19,13 +19,13 @@ class LazyLogBuffer(LogBuffer):
         super().__init__()
         self.length = length
 
-    def update(self, vars, count=1):
+    def update(self, vars: dict, count: int = 1) -> None:
         """Append one value per name; `count` is its weight in the average."""
         super().update(vars, count)
         for key in vars:
             del self.val_history[key][:-self.length], self.n_history[key][:-self.length]
 
-    def average(self, n=0):
+    def average(self, n: int = 0) -> None:
         """Average what came since the last call, which ends the window (`n` is mmcv's; here it is the window's).
 
         Called again in the same iteration, by another logger, it leaves the averages as they are.

@@ -88,7 +88,7 @@ def _listed(values: list) -> str:
     return f'[{",".join(map(str, values))}]'
 
 
-def advice(cfg, device: torch.device) -> str:
+def advice(cfg: Config, device: torch.device) -> str:
     """Which keys of a config to change against running out of memory, and to what."""
     batch, steps = batch_size(cfg, 'train'), cfg.get('accumulation_steps', 1)
     patch, tips, ours = cfg.get('gt_patch_size'), [], is_face_restorer(cfg.model.type)

@@ -2,7 +2,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from facesr.checkpoint.integrity import check_ranks
 from facesr.checkpoint.io import read_checkpoint, save_checkpoint
 from facesr.checkpoint.naming import point_latest_to
 from facesr.checkpoint.weights import load_weights
-from facesr.config import batch_size
-from facesr.datasets.batch_stream import to_device
+from facesr.config import Config, batch_size
+from facesr.datasets.batch_stream import BatchStream, to_device
 from facesr.engine.log_buffer import LazyLogBuffer
 from facesr.engine.preflight import advice
 from facesr.utils import dist
@@ -53,17 +53,21 @@ class SRIterBasedRunner(IterBasedRunner):
         settings (dict): What the checkpoint that was resumed from says it was trained with (see `settings_of`).
     """
 
-    def __init__(self, *args, cfg, log_window: int, **kwargs):
+    _iter: int  # mmcv's
+    _inner_iter: int
+
+    def __init__(self, *args, cfg: Config, log_window: int, **kwargs):
         super().__init__(*args, **kwargs)
-        self.cfg, self.stream, self.settings = cfg, None, {}
+        self.cfg, self.settings = cfg, {}
+        self.stream: BatchStream | None = None
         self.settle: Callable = lambda: None
         self.log_buffer = LazyLogBuffer(log_window)
         self.device = next(self.model.parameters()).device
-        self.saved_iter = None  # of the newest checkpoint that this process wrote or resumed from
+        self.saved_iter: int | None = None  # of the newest checkpoint that this process wrote or resumed from
         self.position = 0
         self.counts = Counter()  # what went wrong before a resume, and updates skipped
         self._stepped = self._computing = False
-        self._save_error = None  # of the last checkpoint, if it could not be written
+        self._save_error: Exception | None = None  # of the last checkpoint, if it could not be written
         self._signals = StopSignals(ECHO if dist.world_size() > 1 else 0)
         self._mark = self._untimed = 0.0
 
@@ -73,15 +77,15 @@ class SRIterBasedRunner(IterBasedRunner):
         return self._iter + self._stepped
 
     @property
-    def stop_requested(self):
+    def stop_requested(self) -> str | None:
         """The signal that asked for a stop, or None."""
         return self._signals.requested
 
-    def get_hook_info(self):
+    def get_hook_info(self) -> str:
         """The hooks in the order they run, in one line (mmcv lists them per stage, over a page)."""
         return ', '.join(type(hook).__name__ for hook in self.hooks)
 
-    def run(self, stream) -> None:
+    def run(self, stream: BatchStream) -> None:
         """Train to `max_iters`.
 
         Args:
@@ -115,7 +119,7 @@ class SRIterBasedRunner(IterBasedRunner):
             raise UserError(f'{self.work_dir}: the checkpoint of iteration {self.iter} could not be written; '
                             f'{self._remedy()} and go on with --resume')
 
-    def train(self, stream) -> None:
+    def train(self, stream: BatchStream) -> None:
         """One iteration."""
         self.model.train()
         self.mode, self.data_loader = 'train', stream
@@ -137,7 +141,7 @@ class SRIterBasedRunner(IterBasedRunner):
         self._iter, self._inner_iter, self._stepped = self._iter + 1, self._inner_iter + 1, False
 
     @contextmanager
-    def untimed(self):
+    def untimed(self) -> Iterator[None]:
         """Time spent within is not part of an iteration's `time` (validation, checkpoints)."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)  # what is still being computed belongs to the iteration
@@ -147,21 +151,23 @@ class SRIterBasedRunner(IterBasedRunner):
         finally:
             self._untimed += time.perf_counter() - start
 
-    def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()):
+    def load_checkpoint(self, filename: str | Path, map_location: str | torch.device = 'cpu', strict: bool = True,
+                        revise_keys: Sequence = ()) -> dict:
         """Load a checkpoint's weights; always strict. Returns the checkpoint (see `read_checkpoint`)."""
         checkpoint = read_checkpoint(filename, map_location)
         load_weights(self.model, checkpoint, filename)
         return checkpoint
 
-    def resume(self, checkpoint, resume_optimizer=True, map_location='cpu'):
+    def resume(self, checkpoint: str | Path, resume_optimizer: bool = True,
+               map_location: str | torch.device = 'cpu') -> None:
         """Continue from a checkpoint: weights, optimizers, iteration, the hooks' messages and all random states.
 
         Raises:
             CheckpointError: It does not fit, or it has no optimizer or iteration to go on from.
         """
-        path, checkpoint = checkpoint, self.load_checkpoint(checkpoint, map_location)
-        meta = checkpoint['meta']
-        states = checkpoint.get('optimizer', {})
+        path, stored = checkpoint, self.load_checkpoint(checkpoint, map_location)
+        meta = stored['meta']
+        states = stored.get('optimizer', {})
         if 'iter' not in meta or (resume_optimizer and states.keys() != self.optimizer.keys()):
             raise CheckpointError(f'{path} holds weights but not the state of a training run: '
                                   'start from it with --cfg-options load_from=... instead of --resume')
@@ -176,21 +182,21 @@ class SRIterBasedRunner(IterBasedRunner):
         if meta.get('seed', self.cfg.seed) != self.cfg.seed:
             self.logger.warning(f'{path} was trained with seed {meta["seed"]}; with {self.cfg.seed} images come in '
                                 'another order from here on')
-        check_ranks(checkpoint, path)
+        check_ranks(stored, path)
         try:
-            self._restore_states(checkpoint)
+            self._restore_states(stored)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
             raise CheckpointError(f'{path}: its state of training cannot be gone on from ({_reason(error)})') from error
 
-    def _restore_states(self, checkpoint: dict) -> None:
+    def _restore_states(self, stored: dict) -> None:
         """All that checkpoints of MMEditing lack."""
-        self.position = checkpoint.get('samples', self.iter * batch_size(self.cfg, 'train') * dist.world_size())
+        self.position = stored.get('samples', self.iter * batch_size(self.cfg, 'train') * dist.world_size())
         update = self._update()
-        if update and 'update' in checkpoint:
-            update.load_state_dict(checkpoint['update'])
+        if update and 'update' in stored:
+            update.load_state_dict(stored['update'])
         elif hasattr(update, 'steps'):
             update.steps = self._iter
-        ranks = checkpoint.get('ranks', [])
+        ranks = stored.get('ranks', [])
         if len(ranks) == dist.world_size():  # else they belong to other processes
             self.log_buffer.load_state_dict(ranks[dist.rank()]['log_window'])
             restore_random_state(ranks[dist.rank()]['random'])
@@ -208,8 +214,8 @@ class SRIterBasedRunner(IterBasedRunner):
         for group, settings in zip(optimizer.param_groups, configured, strict=True):
             group.update(settings, initial_lr=settings['lr'])
 
-    def save_checkpoint(self, out_dir, filename_tmpl='iter_{}.pth', meta=None, save_optimizer=True,
-                        create_symlink=True) -> bool:
+    def save_checkpoint(self, out_dir: str | Path, filename_tmpl: str = 'iter_{}.pth', meta: dict | None = None,
+                        save_optimizer: bool = True, create_symlink: bool = True) -> bool:
         """Save under `out_dir/filename_tmpl`, atomically; with `create_symlink`, `latest.pth` leads to it.
 
         Called on every rank; the first one writes. If the disk is full, or weights are not finite, the log
@@ -255,7 +261,7 @@ class SRIterBasedRunner(IterBasedRunner):
             return True
         return self.save_checkpoint(self.work_dir)
 
-    def agree(self, wish: int, problem=None) -> int:
+    def agree(self, wish: int, problem: Exception | None = None) -> int:
         """The highest of the ranks' wishes (GO_ON, STOP, FAIL), on every rank.
 
         Raises:
@@ -326,7 +332,7 @@ class SRIterBasedRunner(IterBasedRunner):
         return OneRankError(f'{message}; {TRACEBACK}')
 
     @contextmanager
-    def readable_failures(self):
+    def readable_failures(self) -> Iterator[None]:
         """No memory, or no compiler, is no bug: say what to do, and save unless the weights were being changed.
 
         Raises:

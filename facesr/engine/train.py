@@ -12,6 +12,7 @@ from mmcv.utils import collect_env
 from mmedit.apis import set_random_seed
 from mmedit.core import MMEditVisualizationHook, build_optimizers
 from mmedit.utils import get_root_logger
+from torch import nn
 
 import facesr
 from facesr.checkpoint.io import newest_of, read_checkpoint
@@ -50,7 +51,7 @@ EMA_PRIORITY, LOG_PRIORITY, EVAL_PRIORITY, CHECKPOINT_PRIORITY = 5, 70, 80, 90
 DAMAGED = '.damaged'  # what a checkpoint's name ends with once it was found to be so
 
 
-def train(cfg: Config, name: str, resume=None, validate: bool = True) -> None:
+def train(cfg: Config, name: str, resume: str | None = None, validate: bool = True) -> None:
     """Train, validate and keep checkpoints in `cfg.work_dir`.
 
     Args:
@@ -98,7 +99,11 @@ def _train(cfg: Config, name: str, resume, validate: bool, work_dir: Path, lock:
     if dist.rank() == 0:
         _start_log(cfg, name, runner)
         _tidy_up(work_dir, damaged, logger)
-        runner.settle = lambda: (lock.renew(), record_config(cfg, name, work_dir))
+        def settle():
+            lock.renew()
+            record_config(cfg, name, work_dir)
+
+        runner.settle = settle
     if resume:
         logger.info(f'resumed from {resume} at iteration {runner.iter}')
     tell_changes(runner, settings_of(cfg, stream.loader.dataset.paths, _validation_images(runner)))
@@ -264,7 +269,8 @@ def _check(cfg: Config, validate: bool) -> None:
         check_pairs('val', cfg, least_side(cfg.get('test_cfg')))
 
 
-def build_runner(model, cfg: Config, logger: logging.Logger, validate: bool = True, work_dir=None) -> SRIterBasedRunner:
+def build_runner(model: nn.Module, cfg: Config, logger: logging.Logger, validate: bool = True,
+                 work_dir: str | None = None) -> SRIterBasedRunner:
     """A runner with the config's optimizers and hooks.
 
     Args:

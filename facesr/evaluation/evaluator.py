@@ -1,6 +1,6 @@
 """Restoring images with a model, and measuring them as the competition does."""
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from facesr.evaluation.metrics import EMA_SUFFIX, build_metrics
@@ -43,7 +44,7 @@ class Batch(NamedTuple):
     gt: torch.Tensor | None
 
 
-def restore(net: Callable, loader) -> Iterator[Restored]:
+def restore(net: Callable, loader: DataLoader) -> Iterator[Restored]:
     """Run a restorer over a loader, image by image in the loader's order.
 
     Rounding and clipping are MMEditing's `tensor2img`, so the arrays equal what
@@ -64,7 +65,7 @@ def restore(net: Callable, loader) -> Iterator[Restored]:
         yield from _as_images(batch, restore_batch(net, batch))
 
 
-def evaluate(net: Callable, loader, metrics: dict) -> Iterator[tuple[Restored, ImageResult]]:
+def evaluate(net: Callable, loader: DataLoader, metrics: dict) -> Iterator[tuple[Restored, ImageResult]]:
     """As `restore`, of pairs, with what each image measures.
 
     Args:
@@ -77,7 +78,7 @@ def evaluate(net: Callable, loader, metrics: dict) -> Iterator[tuple[Restored, I
         yield from zip(_as_images(batch, hq), measure(metrics, batch, hq), strict=True)
 
 
-def read_batches(loader) -> Iterator[Batch]:
+def read_batches(loader: DataLoader) -> Iterator[Batch]:
     """A loader's batches, with a progress bar."""
     with tqdm(total=len(loader.sampler), desc='restore', unit='image', leave=False, disable=None) as progress:
         for batch in _ahead(iter(loader)):
@@ -184,7 +185,7 @@ def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: 
     return results
 
 
-def mean_metrics(results) -> dict:
+def mean_metrics(results: Sequence) -> dict:
     """Mean of each metric over images."""
     return {name: math.fsum(r.metrics[name] for r in results) / len(results) for name in results[0].metrics}
 

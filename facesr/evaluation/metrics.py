@@ -118,9 +118,13 @@ def _similarity(blurred, centre) -> torch.Tensor:
     """From the blurred sum (less `centre`) and difference of images (..., h, w), and their blurred squares: (...),
     float64.
     """
+    # With means mx, my and blurred squares, SSIM is
+    #   (2 mx my + C1) (2 cov + C2) / ((mx^2 + my^2 + C1) (var x + var y + C2)).
+    # In s = x + y and d = x - y: 4 mx my = ms^2 - md^2, 2 (mx^2 + my^2) = ms^2 + md^2, and the same of the variances:
+    # 4 cov = var s - var d, 2 (var x + var y) = var s + var d. Each factor below is doubled, which cancels.
     total, difference, total_variance, difference_variance = blurred
     total_variance, difference_variance = total_variance - total.square(), difference_variance - difference.square()
-    total, difference = (total + centre).square_(), difference.square()
+    total, difference = (total + centre).square_(), difference.square()  # from here on: the squares of the means
     similarity = (total - difference).add_(2 * C1).mul_((total_variance - difference_variance).add_(2 * C2))
     similarity.div_(total.add_(difference).add_(2 * C1)).div_(total_variance.add_(difference_variance).add_(2 * C2))
     return similarity.mean((-2, -1), dtype=_wide(similarity)).double()
@@ -209,7 +213,7 @@ METRICS = {
 }
 
 
-def build_metrics(test_cfg) -> dict[str, Callable]:
+def build_metrics(test_cfg: dict | None) -> dict[str, Callable]:
     """The metrics that a config's `test_cfg` names.
 
     Args:
@@ -235,7 +239,7 @@ def build_metrics(test_cfg) -> dict[str, Callable]:
     return {name: _cropped(METRICS[name].build(), border) for name in names}
 
 
-def least_side(test_cfg) -> int:
+def least_side(test_cfg: dict | None) -> int:
     """Pixels a side that an image has to have for the metrics that a config's `test_cfg` names."""
     test_cfg = test_cfg or {}
     return 2 * test_cfg.get('crop_border', 0) + (WINDOW if 'SSIM' in str(test_cfg.get('metrics')) else 1)

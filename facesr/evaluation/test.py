@@ -1,10 +1,13 @@
 """Testing a checkpoint: what `tools/test.py` does."""
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
+
+from torch.utils.data import DataLoader
 
 from facesr.config import Config
 from facesr.datasets.checks import check_pairs
@@ -28,7 +31,7 @@ class SplitReport(NamedTuple):
     bicubic_psnr: float
 
 
-def load_split(cfg: Config, split: str):
+def load_split(cfg: Config, split: str) -> DataLoader:
     """A loader over a split ('val' or 'test').
 
     Raises:
@@ -40,7 +43,8 @@ def load_split(cfg: Config, split: str):
     return build_eval_loader(cfg.data, split)
 
 
-def run_test(net, loader, metrics=None, save_path=None, zip_file=None, crop_border: int = 0) -> SplitReport:
+def run_test(net: Callable, loader: DataLoader, metrics: dict | None = None, save_path: str | Path | None = None,
+             zip_file: str | Path | None = None, crop_border: int = 0) -> SplitReport:
     """Restore a split; measure it where there is GT; write PNGs and the hand-in zip where asked.
 
     Args:
@@ -90,7 +94,7 @@ def _refuse_folder_of_inputs(folder, infos: list) -> None:
         raise UserError(f'{folder}: is a folder of LQ or GT images, which would be overwritten; give another')
 
 
-def write_metrics(path, report: SplitReport, checkpoint, crop_border: int = 0, **about) -> None:
+def write_metrics(path: str | Path, report: SplitReport, checkpoint: str | Path, crop_border: int = 0, **about) -> None:
     """Write a report as JSON: `about`, checkpoint, conventions, the means, and each image's metrics."""
     about.update(checkpoint=str(checkpoint), checkpoint_sha256=file_sha256(checkpoint), crop_border=crop_border,
                  conventions={name: METRICS[name].convention for name in report.mean})

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import facesr.compat.bridged  # noqa: F401
 
 import torch
-from mmedit.models.restorers import BasicRestorer
+from torch import nn
 
 import facesr
 from facesr.checkpoint.io import newest_of, read_checkpoint
@@ -36,7 +36,8 @@ class Exported(NamedTuple):
     runtime: str
 
 
-def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=False, out=None) -> Exported:
+def export_checkpoint(cfg: Config, checkpoint: str | Path, kind: str, ema: bool = False, publish: bool = False,
+                      out: str | Path | None = None) -> Exported:
     """Write a checkpoint's generator in another format.
 
     The network takes `lq` (n, 3, h, w), RGB in [0, 1], float32, of any n, h and w, and gives `hq` (n, 3,
@@ -78,7 +79,7 @@ def export_checkpoint(cfg: Config, checkpoint, kind: str, ema=False, publish=Fal
     return Exported(path, difference, runtime)
 
 
-def _encoded(model: BasicRestorer, kind: str, about: dict, name: str) -> bytes:
+def _encoded(model: nn.Module, kind: str, about: dict, name: str) -> bytes:
     """The file's bytes, or an error that says what the format lacks."""
     try:
         return FORMATS[kind].encode(model, about)
@@ -110,7 +111,7 @@ def format_export(done: Exported) -> str:
     return f'{done.path} ({done.path.stat().st_size / 2**20:.2f} MiB{opset}; {check})'
 
 
-def describe(cfg: Config, checkpoint, meta: dict, generator, ema: bool, scale: int) -> dict:
+def describe(cfg: Config, checkpoint: str | Path, meta: dict, generator: nn.Module, ema: bool, scale: int) -> dict:
     """What a file says about itself: plain strings, the same for the same checkpoint and versions.
 
     Returns:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import NamedTuple
 
 import facesr.compat.bridged  # noqa: F401
@@ -16,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from facesr.checkpoint.io import read_checkpoint
-from facesr.checkpoint.safetensors import encode_safetensors, require_library
+from facesr.checkpoint.safetensors import encode_safetensors, read_safetensors, require_library
 from facesr.checkpoint.weights import GENERATOR, load_weights
 from facesr.utils.choices import OPSET
 from facesr.utils.errors import UserError
@@ -44,7 +45,7 @@ class Format(NamedTuple):
             require_library(library)
 
 
-def encode_onnx(model, about: dict) -> bytes:
+def encode_onnx(model: nn.Module, about: dict) -> bytes:
     """ONNX with weights inside, free batch and sizes, `about` as `metadata_props`; checked by `onnx.checker`.
 
     By the exporter that traces: every torch since 2.1 has it, it needs no further package, and it writes RRDBNet in
@@ -113,13 +114,18 @@ def encode_published(model, about: dict) -> bytes:
     return buffer.getvalue()
 
 
-def load_checkpoint(path, model: nn.Module) -> tuple[Callable, str]:
-    """What a published checkpoint, or a file of weights, computes in a model like the one that it was made from."""
+def load_published(path: str | Path, model: nn.Module) -> tuple[Callable, str]:
+    """What a published checkpoint computes in a model like the one that it was made from."""
     copy = deepcopy(model)
     load_weights(copy, read_checkpoint(path), path)
     return copy.generator, f'torch {torch.__version__}'
 
 
+def load_safetensors(path: str | Path, model: nn.Module) -> tuple[Callable, str]:
+    """What the weights in a file compute in a generator like the one that they are from."""
+    generator = deepcopy(model.generator)
+    generator.load_state_dict(read_safetensors(path)[0])
+    return generator, f'torch {torch.__version__}'
 
 
 @contextmanager
@@ -154,7 +160,7 @@ def _pooling_by_a_factor():
         kernel = [int(have) // int(want) for have, want in zip(images.shape[-2:], size, strict=True)]
         return functional.max_pool2d(images, kernel)
 
-    functional.adaptive_max_pool2d = pool
+    functional.adaptive_max_pool2d = pool  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -163,5 +169,5 @@ def _pooling_by_a_factor():
 
 FORMATS = dict(
     onnx=Format('.onnx', encode_onnx, load_onnx, ('onnx', )),
-    safetensors=Format('.safetensors', encode_safetensors, load_checkpoint, ('safetensors', )),
-    pth=Format('.pth', encode_published, load_checkpoint))
+    safetensors=Format('.safetensors', encode_safetensors, load_safetensors, ('safetensors', )),
+    pth=Format('.pth', encode_published, load_published))

@@ -32,7 +32,7 @@ DETECTION_SIDE = 1600  # the longer side at most, of what the detector sees: mem
 SMALLEST = 5  # pixels between the eyes
 
 
-def build_face_finder(weights=None, device: torch.device | None = None) -> Callable:
+def build_face_finder(weights: str | Path | None = None, device: torch.device | None = None) -> Callable:
     """What finds the faces of an image: uint8, RGB (h, w, 3) -> landmarks, a list of (5, 2) arrays, (x, y) in pixels.
 
     Faces come from left to right. Nothing is downloaded.

@@ -3,12 +3,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 
 from facesr.utils.dist import unwrapped
 from facesr.utils.precision import amp_dtype
 
 
-def network(model, ema: bool = False, self_ensemble: bool = False, amp=None) -> Callable:
+def network(model: nn.Module, ema: bool = False, self_ensemble: bool = False, amp: str | None = None) -> Callable:
     """What restores a batch of LQ images: (n, 3, h, w) -> (n, 3, scale h, scale w), RGB in [0, 1], float32.
 
     Results are not clipped. The model is set to eval mode; batches go to its device.

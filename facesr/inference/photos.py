@@ -32,7 +32,7 @@ class Photo(NamedTuple):
     notes: tuple
 
 
-def read_photo(path) -> Photo:
+def read_photo(path: str | Path) -> Photo:
     """An image upright, with 8 bits; the first, if the file has several.
 
     Raises:
@@ -118,7 +118,7 @@ def as_output(photo: Photo, hq: np.ndarray) -> Image.Image:
     return image
 
 
-def write_photo(path, image: Image.Image, icc_profile: bytes | None = None) -> None:
+def write_photo(path: str | Path, image: Image.Image, icc_profile: bytes | None = None) -> None:
     """Write a PNG, whole or not at all; its text says that it is ours.
 
     Raises:
@@ -131,7 +131,7 @@ def write_photo(path, image: Image.Image, icc_profile: bytes | None = None) -> N
         image.save(temporary, 'PNG', pnginfo=text, icc_profile=icc_profile, compress_level=COMPRESSION)
 
 
-def was_written_by_restore(path) -> bool:
+def was_written_by_restore(path: str | Path) -> bool:
     """Whether a file is an image that `write_photo` wrote, of any size."""
     try:
         with PngImagePlugin.PngImageFile(path) as image:  # Image.open would refuse large ones

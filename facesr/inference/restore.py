@@ -2,7 +2,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
     notes: Counter
 
 
-def find_images(inputs) -> tuple:
+def find_images(inputs: Iterable) -> tuple:
     """The images that were named, and those directly in folders that were (sorted, without hidden files).
 
     Returns:
@@ -67,7 +67,7 @@ def find_images(inputs) -> tuple:
     return images, others
 
 
-def plan(images, out, faces: bool = False, skip_existing: bool = False) -> list:
+def plan(images: list[Path], out: str | Path, faces: bool = False, skip_existing: bool = False) -> list:
     """Where each image goes, checked before anything is computed.
 
     Args:
@@ -170,7 +170,7 @@ def _finished(hq: torch.Tensor) -> torch.Tensor:
     return to_uint8(hq)
 
 
-def restore_photos(jobs, restorer: Callable, find_faces: Callable | None = None) -> Outcome:
+def restore_photos(jobs: Sequence, restorer: Callable, find_faces: Callable | None = None) -> Outcome:
     """Restore images one by one; PNGs are written while the next is computed.
 
     An image that cannot be read, or has no face where faces are asked for, is passed over.

@@ -46,7 +46,8 @@ def spans(length: int, tile: int, overlap: int) -> list:
     return [Span(start, start + step + 2 * overlap, cuts[i], cuts[i + 1]) for i, start in enumerate(starts)]
 
 
-def restore_tiled(net: Callable, lq: torch.Tensor, tile: int = 0, overlap: int = 0, finish: Callable | None = None):
+def restore_tiled(net: Callable, lq: torch.Tensor, tile: int = 0, overlap: int = 0,
+                  finish: Callable | None = None) -> torch.Tensor:
     """Restore images tile by tile. Where the overlap reaches as far as the network looks, nothing shows.
 
     Args:

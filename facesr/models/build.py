@@ -1,10 +1,12 @@
 """Building a config's model, loading weights into it, and what it costs."""
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from mmedit.models import build_model
 from mmedit.models.registry import MODELS
 from mmedit.models.restorers import BasicRestorer
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from facesr.checkpoint.io import read_checkpoint
@@ -18,18 +20,18 @@ from facesr.utils.memory import enough_memory
 SMALL = 32  # side of an LQ image that a generator is tried on
 
 
-def count_parameters(module) -> int:
+def count_parameters(module: nn.Module) -> int:
     """Number of parameters of an `nn.Module`, frozen ones included."""
     return sum(p.numel() for p in module.parameters())
 
 
-def count_discriminator(restorer) -> int:
+def count_discriminator(restorer: nn.Module) -> int:
     """Number of parameters of a restorer's discriminator, 0 if it has none."""
     discriminator = getattr(restorer, 'discriminator', None)
     return count_parameters(discriminator) if discriminator is not None else 0
 
 
-def check_budget(generator, cfg: Config, more: int = 0) -> int:
+def check_budget(generator: nn.Module, cfg: Config, more: int = 0) -> int:
     """Returns the generator's parameter count.
 
     Args:
@@ -49,7 +51,7 @@ def check_budget(generator, cfg: Config, more: int = 0) -> int:
     return count
 
 
-def check_scale(generator, cfg: Config) -> None:
+def check_scale(generator: nn.Module, cfg: Config) -> None:
     """That the generator makes images larger by the training data's scale, by a look at what it makes of a small one.
 
     Raises:
@@ -84,7 +86,8 @@ def is_face_restorer(type_name: str) -> bool:
     return isinstance(kind, type) and issubclass(kind, FaceRestorer)
 
 
-def load_model(cfg: Config, checkpoint, ema: bool = False, device=None, stored: dict | None = None) -> BasicRestorer:
+def load_model(cfg: Config, checkpoint: str | Path, ema: bool = False, device: str | torch.device | None = None,
+               stored: dict | None = None) -> BasicRestorer:
     """The config's restorer with a checkpoint's weights, in eval mode.
 
     Args:

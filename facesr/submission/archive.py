@@ -2,6 +2,7 @@
 import json
 import zipfile
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from facesr.utils.versions import versions
 RECORD = 'submission.json'
 
 
-def hq_names(lq_paths) -> list:
+def hq_names(lq_paths: Iterable) -> list:
     """The PNG name of each LQ image: its own stem.
 
     Raises:
@@ -28,7 +29,7 @@ def hq_names(lq_paths) -> list:
 
 
 @contextmanager
-def submission_zip(path, sizes: dict):
+def submission_zip(path: str | Path, sizes: dict) -> Iterator[Callable]:
     """Yields `add(name, data)`; on success the zip stands at `path`, whole and verified.
 
     The files alone, at the top level. PNGs are stored as they are (deflating them again gains
@@ -56,7 +57,7 @@ def submission_zip(path, sizes: dict):
             raise UserError(str(error).replace(temporary, str(path))) from error
 
 
-def require_no_other_record(zip_file) -> None:
+def require_no_other_record(zip_file: str | Path) -> None:
     """See that `submission.json` may be written beside a zip.
 
     Raises:
@@ -71,7 +72,7 @@ def require_no_other_record(zip_file) -> None:
         raise UserError(f'{record}: is about {other}, which is still there; write the zip into another folder')
 
 
-def write_record(zip_file, checkpoint, **about) -> Path:
+def write_record(zip_file: str | Path, checkpoint: str | Path, **about) -> Path:
     """Write `submission.json` beside the zip: what it was made of.
 
     Args:

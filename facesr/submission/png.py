@@ -3,6 +3,7 @@ import io
 import struct
 import zipfile
 import zlib
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -32,7 +33,7 @@ class BadImage(Exception):
         self.kind, self.details = kind, details
 
 
-def read_png(file, declared: int, size=None) -> np.ndarray:
+def read_png(file: IO[bytes], declared: int, size: tuple | None = None) -> np.ndarray:
     """Decode a PNG after everything else about it was looked at.
 
     Args:
@@ -57,7 +58,7 @@ def read_png(file, declared: int, size=None) -> np.ndarray:
         raise BadImage(DAMAGE, one_line(error)) from None
 
 
-def check_header(data: bytes, size=None) -> tuple:
+def check_header(data: bytes, size: tuple | None = None) -> tuple:
     """Height and width of a PNG, from its first 33 bytes.
 
     Raises:

@@ -52,7 +52,7 @@ class PredictionError(UserError):
         problems (Problems): All of them.
     """
 
-    def __init__(self, path, problems: Problems):
+    def __init__(self, path: str | Path, problems: Problems):
         super().__init__(f'{path}: {"; ".join(problems.lines())}')
         self.problems = problems
 
@@ -66,7 +66,7 @@ class Predictions:
         problems (Problems): With everything else that is there.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path, self.names, self.problems = Path(path), [], Problems()
 
     def __enter__(self):
@@ -78,7 +78,7 @@ class Predictions:
     def close(self) -> None:
         """Let go of the file."""
 
-    def read(self, name: str, size=None) -> np.ndarray:
+    def read(self, name: str, size: tuple | None = None) -> np.ndarray:
         """Decode one image.
 
         Args:
@@ -97,7 +97,7 @@ class Predictions:
 class FolderPredictions(Predictions):
     """Predictions in a folder."""
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         super().__init__(path)
         for entry in os.scandir(path):
             if entry.is_dir():
@@ -112,7 +112,7 @@ class FolderPredictions(Predictions):
                 self.names.append(entry.name)
         self.names.sort()
 
-    def read(self, name: str, size=None) -> np.ndarray:
+    def read(self, name: str, size: tuple | None = None) -> np.ndarray:
         """See `Predictions`."""
         path = self.path / name
         try:
@@ -133,7 +133,7 @@ class ZipPredictions(Predictions):
         UserError: It is no zip, a damaged one, or one with far more files than expected.
     """
 
-    def __init__(self, path, expected: int = EXPECTED):
+    def __init__(self, path: str | Path, expected: int = EXPECTED):
         super().__init__(path)
         most = 2 * expected + 1000  # macOS doubles them
         self._file = _LimitedFile(path, 512 * most)
@@ -156,7 +156,7 @@ class ZipPredictions(Predictions):
         self._zip.close()
         self._file.close()
 
-    def read(self, name: str, size=None) -> np.ndarray:
+    def read(self, name: str, size: tuple | None = None) -> np.ndarray:
         """See `Predictions`."""
         info = self._entries[name]
         if info.compress_type not in METHODS:
@@ -203,7 +203,7 @@ class _LimitedFile(io.BufferedReader):
         return data
 
 
-def open_predictions(path, expected: int = EXPECTED) -> Predictions:
+def open_predictions(path: str | Path, expected: int = EXPECTED) -> Predictions:
     """Images in a folder or a zip.
 
     Args:

@@ -1,6 +1,7 @@
 """Scoring HQ images as the organiser of the competition does, and verifying zips before they are handed in."""
 import math
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +34,7 @@ class Score(NamedTuple):
     images: list
 
 
-def score(path, gt: dict) -> Score:
+def score(path: str | Path, gt: dict) -> Score:
     """PSNR of a folder or zip of HQ images: RGB, 8 bits, whole images, the mean of all.
 
     Args:
@@ -54,7 +55,7 @@ def score(path, gt: dict) -> Score:
     return Score(math.fsum(image.psnr for image in images) / len(images), images)
 
 
-def verify_zip(path, names, size=None) -> None:
+def verify_zip(path: str | Path, names: Iterable, size: tuple | dict | None = None) -> None:
     """See that a zip is what an organiser takes: just these images, 8-bit RGB PNGs, at the top level, undamaged.
 
     Args:
@@ -76,7 +77,7 @@ def verify_zip(path, names, size=None) -> None:
         _read_all(predictions, names, read)
 
 
-def check_names(found, wanted) -> Problems:
+def check_names(found: Iterable, wanted: Iterable) -> Problems:
     """Compare the names of predictions with those that are asked for.
 
     A name is wrong, rather than one extra and one missing, where it differs in its extension or in capital letters.
@@ -95,7 +96,7 @@ def check_names(found, wanted) -> Problems:
     return problems
 
 
-def gt_paths(folder) -> list:
+def gt_paths(folder: str | Path) -> list:
     """The GT images directly in a folder, sorted by name.
 
     Raises:
@@ -109,7 +110,7 @@ def gt_paths(folder) -> list:
     return [Path(folder, name) for name in names]
 
 
-def read_gt(path) -> np.ndarray:
+def read_gt(path: str | Path) -> np.ndarray:
     """A GT image: uint8, RGB, (h, w, 3).
 
     Raises:
@@ -145,7 +146,7 @@ def format_score(result: Score) -> str:
     return '\n'.join(lines)
 
 
-def write_score(path, result: Score, **about) -> None:
+def write_score(path: str | Path, result: Score, **about) -> None:
     """Write a score as JSON: what `about` says, the mean, and each image's MSE and PSNR; null is infinite."""
     images = [dict(name=image.name, MSE=image.mse, PSNR=image.psnr) for image in result.images]
     content = dict(about, mean=dict(PSNR=result.psnr), images=images)
@@ -157,8 +158,8 @@ def _read_all(predictions: Predictions, names: list, read) -> list:
     problems, results = Problems(), []
     problems.update(predictions.problems)
     problems.update(check_names(predictions.names, names))
-    there = set(predictions.names)
-    there = [name for name in names if name in there]
+    found_names = set(predictions.names)
+    there = [name for name in names if name in found_names]
 
     def attempt(name: str):
         try:

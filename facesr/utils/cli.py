@@ -6,6 +6,7 @@ many; `--replace` replaces what a tool would else leave alone.
 import argparse
 import os
 import sys
+from typing import NoReturn
 
 from facesr.utils.choices import AMP_MODES, CPU
 from facesr.utils.errors import EXIT_USER_ERROR
@@ -23,7 +24,7 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.former = former or {}
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         """End with status 2 and the message."""
         self.exit(EXIT_USER_ERROR, f'error: {plain(message)}; see {plain(self.prog)} --help\n')
 
@@ -171,8 +172,8 @@ class ServedElsewhere(argparse.Action):
         kwargs: As of argparse's actions.
     """
 
-    def __init__(self, *args, note, **kwargs):
-        super().__init__(*args, help=argparse.SUPPRESS, **kwargs)
+    def __init__(self, option_strings, dest: str, note: str, **kwargs):
+        super().__init__(option_strings, dest, help=argparse.SUPPRESS, **kwargs)
         self.note = note
 
     def __call__(self, parser, namespace, values, option_string=None):
@@ -190,8 +191,8 @@ class NotServed(argparse.Action):
         kwargs: As of argparse's actions.
     """
 
-    def __init__(self, *args, counterpart, fine=(), **kwargs):
-        super().__init__(*args, help=argparse.SUPPRESS, **kwargs)
+    def __init__(self, option_strings, dest: str, counterpart: str, fine=(), **kwargs):
+        super().__init__(option_strings, dest, help=argparse.SUPPRESS, **kwargs)
         self.counterpart, self.fine = counterpart, fine
 
     def __call__(self, parser, namespace, values, option_string=None):
@@ -204,8 +205,8 @@ class NotServed(argparse.Action):
 class LocalRank(argparse.Action):
     """What `torch.distributed.launch` gives each process as an argument, and `torchrun` in the environment."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, help=argparse.SUPPRESS, **kwargs)
+    def __init__(self, option_strings, dest: str, **kwargs):
+        super().__init__(option_strings, dest, help=argparse.SUPPRESS, **kwargs)
 
     def __call__(self, parser, namespace, values, option_string=None):
         """Put it into the environment unless it is there."""

@@ -4,8 +4,10 @@ Everything here also works in a single process, where it costs nothing. What the
 on travels over gloo, on the host: the devices are not made to wait for it.
 """
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -50,7 +52,7 @@ def device() -> torch.device:
 
 
 @contextmanager
-def launched(launcher: str):
+def launched(launcher: str) -> Iterator[None]:
     """Join the other processes for the time of the context; nothing with launcher 'none'.
 
     Raises:
@@ -102,7 +104,7 @@ def mean(values: list) -> list:
     return (total / world_size()).tolist()
 
 
-def gather(thing, patient: bool = False) -> list:
+def gather(thing: Any, patient: bool = False) -> list:
     """What every rank gave (anything that pickles), in the order of ranks, on every rank.
 
     Args:

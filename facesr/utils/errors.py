@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 
 from facesr.utils.terminal import lasting_streams, say
@@ -62,7 +62,7 @@ def mistakes_in(key: str):
         raise UserError(f'config key "{key}": {" ".join(str(error).split())}{_likely_argument(error)}') from error
 
 
-def _likely_argument(error: Exception) -> str:
+def _likely_argument(error: BaseException) -> str:
     """What argument of the class that mmcv was building from a config was meant by one that it has not, as a hint."""
     while error.__context__:  # mmcv raises anew at each level
         error = error.__context__
@@ -73,7 +73,7 @@ def _likely_argument(error: Exception) -> str:
     return f'; did you mean "{close[0]}"?' if close else ''
 
 
-def report_user_errors(main):
+def report_user_errors(main: Callable) -> Callable:
     """Decorate a tool's `main` so that a `UserError` (or a file-system error) ends it with one line.
 
     The line goes to stderr, the exit status is the error's (2; 130 after Ctrl-C). Anything else is a bug

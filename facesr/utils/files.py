@@ -9,8 +9,10 @@ import re
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from facesr.utils.errors import UserError
 
@@ -26,7 +28,7 @@ _tidied = set()  # folders that were looked through for what killed processes le
 
 
 @contextmanager
-def atomic_path(path):
+def atomic_path(path: str | Path) -> Iterator[str]:
     """Yields a temporary path beside `path` that replaces it on success and is removed on failure.
 
     The data are flushed to the disk before the rename, so a kill at any moment leaves either the
@@ -61,7 +63,7 @@ def atomic_path(path):
         raise
 
 
-def output_file(path, suffix: str) -> Path:
+def output_file(path: str | Path, suffix: str) -> Path:
     """The path of a file that a tool is about to write, if it has the suffix that belongs to it.
 
     The suffix keeps a slip of the keyboard from replacing a checkpoint or a config.
@@ -156,14 +158,15 @@ def _flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_atomic(path, data) -> None:
+def write_atomic(path: str | Path, data: str | bytes | memoryview) -> None:
     """Write str (as UTF-8) or bytes-like data to `path` at once, making its folder if need be."""
     data = data.encode() if isinstance(data, str) else data
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(data)
 
 
-def is_there(path, data: bytes, remedy: str, error: type[UserError] = UserError, replace: bool = False) -> bool:
+def is_there(path: str | Path, data: bytes, remedy: str, error: type[UserError] = UserError,
+             replace: bool = False) -> bool:
     """Whether a file with just these bytes is there already.
 
     Args:
@@ -184,7 +187,7 @@ def is_there(path, data: bytes, remedy: str, error: type[UserError] = UserError,
     return False
 
 
-def as_json(content) -> str:
+def as_json(content: Any) -> str:
     """Plain values as indented JSON; null where a number is infinite or NaN, which JSON has not."""
     return f'{json.dumps(_finite(content), indent=2, allow_nan=False)}\n'
 
@@ -197,7 +200,7 @@ def _finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def file_sha256(path) -> str:
+def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:

@@ -3,6 +3,7 @@ import io
 import os
 import threading
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,7 +49,7 @@ _gate = _Gate(MOST_PIXELS)
 
 
 @contextmanager
-def opened_image(path):
+def opened_image(path: str | Path) -> Iterator[Image.Image]:
     """Yields Pillow's image of a file; its pixels are read when they are asked for.
 
     Threads wait for each other where their images together are large.
@@ -69,7 +70,7 @@ def opened_image(path):
         raise UserError(f'{path}: unreadable image ({error}); remove or replace it') from None
 
 
-def decode_image(data: bytes, path) -> np.ndarray:
+def decode_image(data: bytes, path: str | Path) -> np.ndarray:
     """The image in a file's bytes: uint8, RGB, (h, w, 3).
 
     Raises:
@@ -136,7 +137,7 @@ def encode_png(image: np.ndarray) -> bytes:
     return encode_image(image, '.png')
 
 
-def save_png(image: np.ndarray, path=None) -> bytes:
+def save_png(image: np.ndarray, path: str | Path | None = None) -> bytes:
     """As `encode_png`, and written to `path` if there is one.
 
     Raises:

@@ -35,7 +35,8 @@ class WorkDirLock:
     """
 
     def __init__(self, folder, warn: Callable = print):
-        self.path, self._warn, self._handle, self._made = Path(folder) / NAME, warn, None, []
+        self.path, self._warn, self._made = Path(folder) / NAME, warn, []
+        self._handle: int | None = None
 
     def __enter__(self):
         self._made = [folder for folder in (self.path.parent, *self.path.parent.parents) if not folder.exists()]

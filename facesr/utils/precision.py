@@ -1,4 +1,6 @@
 """What a config's `amp` means on a device."""
+from typing import Any
+
 import torch
 
 from facesr.utils.choices import AMP_MODES
@@ -7,7 +9,7 @@ from facesr.utils.errors import UserError
 TENSOR_CORES = (7, 0)  # compute capability (Volta) from which fp16 is faster than fp32
 
 
-def amp_dtype(amp, device: torch.device):
+def amp_dtype(amp: str | None, device: torch.device) -> torch.dtype | None:
     """The type that `torch.autocast` computes in, or None for full precision.
 
     Args:
@@ -39,7 +41,7 @@ def amp_dtype(amp, device: torch.device):
     return dtype
 
 
-def gradient_scaler(dtype, device: torch.device):
+def gradient_scaler(dtype: torch.dtype | None, device: torch.device) -> Any:
     """A `GradScaler` if `dtype` is fp16, whose small gradients would vanish, else None."""
     if dtype is not torch.float16:
         return None

@@ -15,9 +15,8 @@ def mean_squared_error(hq: np.ndarray, gt: np.ndarray) -> float:
 
     Exact for 8 bits, up to the division: sums of squares are whole numbers there, far below 2**53.
     """
-    rows = (values.reshape(-1, values.shape[-1] * (values.shape[-2] if values.shape[-1] == 3 else 1))
-            for values in (hq, gt))
-    squares = cv2.norm(*rows, cv2.NORM_L2SQR)  # the square of a root: rounded
+    row = hq.shape[-1] * (hq.shape[-2] if hq.shape[-1] == 3 else 1)
+    squares = cv2.norm(hq.reshape(-1, row), gt.reshape(-1, row), cv2.NORM_L2SQR)  # the square of a root: rounded
     return (round(squares) if hq.dtype == np.uint8 else squares) / hq.size
 
 

@@ -1,5 +1,6 @@
 """Random states: kept for a resume, and set aside while a training sample is drawn."""
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -31,7 +32,7 @@ def restore_random_state(state: dict) -> None:
 
 
 @contextmanager
-def seeded(*seed: int):
+def seeded(*seed: int) -> Iterator[None]:
     """Within, the host's generators start from `seed` (non-negative integers); after it they go on as before."""
     words = np.random.SeedSequence(seed).generate_state(3)
     before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()

@@ -27,7 +27,9 @@ class StopSignals:
     """
 
     def __init__(self, echo: float = 0):
-        self.echo, self.requested, self._first, self._before = echo, None, None, {}
+        self.echo, self._before = echo, {}
+        self.requested: str | None = None
+        self._first: float | None = None
 
     def __enter__(self):
         wanted = [*URGENT, *(number for number in OTHERS if signal.getsignal(number) != signal.SIG_IGN)]

@@ -1,7 +1,7 @@
 """Work beside the main thread's, and how many threads small operations take."""
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -11,7 +11,7 @@ from threadpoolctl import ThreadpoolController
 
 
 @contextmanager
-def one_thread():
+def one_thread() -> Iterator[None]:
     """torch's operations on the host take one thread; a context, or a decorator.
 
     Operations of a millisecond gain little from a second core, but wait for it wherever loading processes or

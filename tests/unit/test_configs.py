@@ -21,6 +21,7 @@ PARAMETERS = {
     'configs/rrdbnet_ffhq_original.py': 16_697_987,
     'configs/recommended_ffhq.py': 1_812_995,
     'configs/esrgan_ffhq.py': 636_947,  # and its discriminator's 1,061,417: tests/unit/models/test_esrgan.py
+    'configs/naf_unet_ffhq.py': 1_265_424,
     'configs/plksr_ffhq.py': 1_804_288,
     'configs/safmn_ffhq.py': 1_795_728,
     'configs/sample/srresnet_sample.py': 1_812_995,

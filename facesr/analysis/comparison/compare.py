@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
+from torch.utils.data import DataLoader
 
 from facesr.analysis.comparison.contestants import (
     ENSEMBLE,
     INTERPOLATIONS,
+    Contestant,
     HandedIn,
     Interpolation,
     Model,
@@ -91,8 +93,8 @@ class Comparison(NamedTuple):
         return [i for i in np.argsort(-spread, kind='stable')[:count].tolist() if spread[i] > 0]
 
 
-def compare(entries: list, config: Config = None, default_config=None, options=None, data_root=None,
-            seed: int = 0) -> Comparison:
+def compare(entries: list, config: Config = None, default_config: str | Path | None = None, options: dict | None = None,
+            data_root: str | None = None, seed: int = 0) -> Comparison:
     """Measure entries, bicubic and bilinear upscaling on the same validation pairs.
 
     Args:
@@ -114,8 +116,10 @@ def compare(entries: list, config: Config = None, default_config=None, options=N
     loader = load_split(cfg, 'val')
     lq_paths = [info['lq_path'] for info in loader.dataset.data_infos]
     names = dict(zip(lq_paths, hq_names(lq_paths), strict=True))
-    contestants = [Model(entry.label, models[entry.label], ENSEMBLE in entry.options) if entry.is_model else
-                   HandedIn(entry.label, entry.path, names) for entry in entries]
+    contestants: list[Contestant] = [
+        Model(entry.label, models[entry.label], ENSEMBLE in entry.options) if entry.is_model else
+        HandedIn(entry.label, entry.path, names) for entry in entries
+    ]
     contestants += map(Interpolation, INTERPOLATIONS)
     results = measure_all(contestants, loader)
     rows = [_row(contestant, images, results[0], seed)
@@ -125,7 +129,7 @@ def compare(entries: list, config: Config = None, default_config=None, options=N
                       tuple(loader.dataset[0]['lq'].shape[-2:]), ', '.join(devices), seed)
 
 
-def measure_all(contestants: list, loader) -> list:
+def measure_all(contestants: list, loader: DataLoader) -> list:
     """PSNR and SSIM of every contestant's image of every pair; each pair is read once.
 
     Returns:

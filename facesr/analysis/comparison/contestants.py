@@ -51,7 +51,10 @@ class Contestant:
     """
 
     def __init__(self, label: str, source: str = ''):
-        self.label, self.source, self.parameters, self.macs, self.seconds = label, source, None, None, []
+        self.label, self.source = label, source
+        self.parameters: int | None = None
+        self.macs: int | None = None
+        self.seconds: list[float] = []
 
     def prepare(self, batch: Batch) -> None:
         """Look at the first batch before it is timed."""
@@ -173,7 +176,8 @@ def parse_entry(text: str) -> Entry:
                  options, is_model)
 
 
-def find_model(entry: Entry, default_config=None, options=None, data_root=None) -> Sources:
+def find_model(entry: Entry, default_config: str | Path | None = None, options: dict | None = None,
+               data_root: str | None = None) -> Sources:
     """The checkpoint and config of an entry that is a model.
 
     The config is the entry's own, else the one beside the checkpoint, else `default_config`. Of a work dir the best

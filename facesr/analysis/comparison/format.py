@@ -46,7 +46,7 @@ def as_json(comparison: Comparison, **about) -> str:
     return files.as_json(content)
 
 
-def check_output(path) -> Path:
+def check_output(path: str | Path) -> Path:
     """The path of a .json or .md file to write.
 
     Raises:
@@ -63,7 +63,7 @@ def check_output(path) -> Path:
     return path
 
 
-def write_comparison(path, comparison: Comparison, images: int) -> None:
+def write_comparison(path: str | Path, comparison: Comparison, images: int) -> None:
     """Write a comparison as JSON or Markdown, by the path's suffix; `images` as for `as_text`."""
     is_json = Path(path).suffix.lower() == '.json'
     write_atomic(path, as_json(comparison) if is_json else MARK + as_markdown(comparison, images))

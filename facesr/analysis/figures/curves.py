@@ -1,4 +1,5 @@
 """Curves of training, in the competition report's form: the first iterations and the rest side by side."""
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -20,7 +21,7 @@ GREY = '0.45'
 DPI = 150
 
 
-def curve_figures(runs, smooth: int | None = None) -> dict:
+def curve_figures(runs: Sequence, smooth: int | None = None) -> dict:
     """Loss and PSNR against iterations, each with the first 10,000 iterations beside the rest.
 
     If no run is longer there is one panel. A moving average lies over the raw loss, which is fainter; it
@@ -39,7 +40,7 @@ def curve_figures(runs, smooth: int | None = None) -> dict:
     return {'loss': _loss_figure(runs, smooth), 'psnr': _psnr_figure(runs)}
 
 
-def plot_curves(runs, out, smooth: int | None = None) -> list:
+def plot_curves(runs: Sequence, out: str | Path, smooth: int | None = None) -> list:
     """Write `curve_figures` as PNG and SVG.
 
     Args:
@@ -58,7 +59,7 @@ def plot_curves(runs, out, smooth: int | None = None) -> list:
     return files
 
 
-def moving_average(x, y, span: float, steep_start: bool = False) -> np.ndarray:
+def moving_average(x: np.ndarray, y: np.ndarray, span: float, steep_start: bool = False) -> np.ndarray:
     """Mean of the finite values within `span` around each point, or of those that there are at the ends.
 
     Args:
@@ -140,7 +141,7 @@ def _panels(runs, label: str) -> tuple:
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.get_major_formatter().set_useOffset(False)
-    grid[0].set_ylabel(label)
+    grid[0].set_ylabel(label)  # type: ignore[attr-defined]
     return figure, list(zip(grid, ranges.values(), strict=True))
 
 
@@ -170,11 +171,11 @@ def _cut_off(axes, curves, low, high) -> list:
 
 def _between(x: np.ndarray, cuts) -> list:
     """Slices of `x` between the cuts; a point at a cut belongs to what lies before it."""
-    edges = [0, *np.searchsorted(x, cuts, 'right'), len(x)]
+    edges = np.concatenate([[0], np.searchsorted(x, np.asarray(cuts), 'right'), [len(x)]])
     return [slice(first, last) for first, last in zip(edges, edges[1:], strict=False)]
 
 
-def styles():
+def styles() -> Iterator[dict]:
     """Colour, marker and line of each run, as matplotlib's arguments, without end."""
     return cycle([dict(color=colour, marker=marker, linestyle=line) for line in STYLES
                   for colour, marker in zip(COLOURS, MARKERS, strict=True)])

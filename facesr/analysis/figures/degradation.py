@@ -1,4 +1,5 @@
 """Pictures of a degradation."""
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ class Compared(NamedTuple):
         return np.abs(self.ours - self.reference) * 255
 
 
-def plot_degradation(gt: np.ndarray, groups: list, out, amplify: int = 50) -> None:
+def plot_degradation(gt: np.ndarray, groups: list, out: str | Path, amplify: int = 50) -> None:
     """A GT image, and for each recipe LQ samples of it: ours, MMEditing's, their difference, and what was drawn.
 
     Args:
@@ -31,7 +32,8 @@ def plot_degradation(gt: np.ndarray, groups: list, out, amplify: int = 50) -> No
     """
     rows = [-(-len(samples) // 2) for _, samples in groups]
     figure = Figure(figsize=(16, 2.6 + 2.1 * sum(rows) + 0.4 * len(rows)), layout='constrained')
-    top, *bands = figure.subfigures(1 + len(rows), 1, height_ratios=[2.6, *(0.4 + 2.1 * count for count in rows)])
+    heights = [2.6, *(0.4 + 2.1 * count for count in rows)]
+    top, *bands = figure.subfigures(len(heights), 1, height_ratios=heights)  # type: ignore[misc]
     axes = top.subplots()
     _show(axes, gt, f'GT {gt.shape[1]}×{gt.shape[0]}')
     for band, (name, samples) in zip(bands, groups, strict=True):

@@ -1,4 +1,6 @@
 """Pictures of what a model makes of images, in the competition report's form: each image whole and a part enlarged."""
+from pathlib import Path
+
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,7 +19,7 @@ FONT = 18
 FRAME = '#F0E442'  # Okabe and Ito's yellow, which stands out from skin
 
 
-def plot_comparison(rows, title: str, out, crop=None) -> None:
+def plot_comparison(rows: list, title: str, out: str | Path, crop: tuple | None = None) -> None:
     """LQ | bicubic | HQ | GT for each image, with PSNR, and below it the same part of each, enlarged.
 
     Pictures are shown pixel by pixel, enlarged by whole numbers; only GT above 1024 pixels are made smaller.
@@ -51,7 +53,8 @@ def plot_comparison(rows, title: str, out, crop=None) -> None:
             at = left + (cell - picture.shape[1]) // 2
             page.picture(picture, at, top + HEADER)
             zoom = picture.shape[1] / row.image.gt.shape[1]
-            page.frame(*(value * zoom for value in part), at, top + HEADER)
+            x, y, side = (value * zoom for value in part)
+            page.frame(x, y, side, at, top + HEADER)
             page.text(caption, left + cell / 2, below + 6, FONT, ha='center')
             page.picture(enlarged, left + (cell - enlarged.shape[1]) // 2, below + CAPTION)
         top += height

@@ -9,7 +9,7 @@ from facesr.utils.files import atomic_path
 DPI = 100
 
 
-def save_figure(figure: Figure, out, dpi: float = DPI) -> None:
+def save_figure(figure: Figure, out: str | Path, dpi: float = DPI) -> None:
     """Write a figure as PNG or SVG, whole or not at all; the same figure gives the same bytes.
 
     Args:

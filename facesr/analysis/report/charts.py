@@ -1,6 +1,7 @@
 """Charts as SVG that can stand in a page."""
 import io
 import re
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -8,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 HQ_COLOUR, BICUBIC_COLOUR = '#0072B2', '#D55E00'  # as the curves' first two
-LOOKS = dict(alpha=0.45), dict(histtype='step', linewidth=1.8)
+LOOKS: tuple[dict[str, Any], ...] = dict(alpha=0.45), dict(histtype='step', linewidth=1.8)
 
 
 def histogram(rows: list) -> Figure:
@@ -27,10 +28,10 @@ def histogram(rows: list) -> Figure:
     for (name, colour, values), look in zip(groups, LOOKS, strict=True):
         axes.hist(values, edges, color=colour, label=name, **look)
         if values:
-            axes.axvline(np.mean(values), color=colour, linestyle='--', linewidth=1.2,
+            axes.axvline(float(np.mean(values)), color=colour, linestyle='--', linewidth=1.2,
                          label=f'mean {np.mean(values):.2f} dB')
     axes.set(xlabel='PSNR of an image (dB)', ylabel='images')
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     axes.spines[['top', 'right']].set_visible(False)
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)

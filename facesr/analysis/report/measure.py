@@ -46,7 +46,7 @@ class Measured(NamedTuple):
     device: str
 
 
-def measure_run(sources: Sources, images) -> Measured:
+def measure_run(sources: Sources, images: int | list[str]) -> Measured:
     """Restore and measure the validation split of a run.
 
     Args:

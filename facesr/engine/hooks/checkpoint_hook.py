@@ -1,7 +1,7 @@
 """Checkpoints during training."""
 from pathlib import Path
 
-from mmcv.runner import HOOKS, CheckpointHook
+from mmcv.runner import HOOKS, CheckpointHook, IterBasedRunner
 
 from facesr.checkpoint.naming import numbered_checkpoints
 from facesr.utils.files import remove_old
@@ -22,16 +22,16 @@ class SRCheckpointHook(CheckpointHook):
         by_epoch (bool): Only False is of use here. Default: False.
     """
 
-    def __init__(self, interval, max_keep_ckpts=-1, save_optimizer=True, by_epoch=False):
+    def __init__(self, interval: int, max_keep_ckpts: int = -1, save_optimizer: bool = True, by_epoch: bool = False):
         if by_epoch:
             raise ValueError('training is counted in iterations: by_epoch=False')
         super().__init__(interval, by_epoch=False, save_optimizer=save_optimizer, max_keep_ckpts=max_keep_ckpts)
 
-    def before_run(self, runner):
+    def before_run(self, runner: IterBasedRunner) -> None:
         """mmcv's would only look for file back-ends."""
         self.out_dir = runner.work_dir
 
-    def after_train_iter(self, runner):
+    def after_train_iter(self, runner: IterBasedRunner) -> None:
         """Save if it is time."""
         if not (self.every_n_iters(runner, self.interval) or self.is_last_iter(runner)):
             return

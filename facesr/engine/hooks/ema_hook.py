@@ -1,5 +1,5 @@
 """A moving average of the generator's weights."""
-from mmcv.runner import HOOKS, Hook
+from mmcv.runner import HOOKS, Hook, IterBasedRunner
 
 
 @HOOKS.register_module()
@@ -20,7 +20,7 @@ class GeneratorEMAHook(Hook):
             raise ValueError(f'the decay is {decay!r}: give a number in [0, 1), for example 0.999')
         self.decay = decay
 
-    def after_train_iter(self, runner):
+    def after_train_iter(self, runner: IterBasedRunner) -> None:
         """Move the average."""
         if runner.outputs['log_vars']:
             runner.model.update_ema(min(self.decay, runner.done / (runner.done + 9)))

@@ -3,7 +3,7 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-from mmcv.runner import HOOKS, EvalHook
+from mmcv.runner import HOOKS, EvalHook, IterBasedRunner
 from mmcv.runner.hooks.logger import LoggerHook
 
 from facesr.checkpoint.naming import numbered_checkpoints
@@ -53,7 +53,7 @@ class SREvalHook(EvalHook):
             test_fn=evaluate_loader)
         self.examples, self.save_image = [], save_image
 
-    def before_run(self, runner):
+    def before_run(self, runner: IterBasedRunner) -> None:
         """As mmcv's, but a resumed run does not hold on to a best checkpoint that is no longer there, and it makes up
         for a validation that was cut short.
         """
@@ -67,7 +67,7 @@ class SREvalHook(EvalHook):
         if messages.get(VALIDATION_DUE):
             self._do_evaluate(runner)
 
-    def after_train_iter(self, runner):
+    def after_train_iter(self, runner: IterBasedRunner) -> None:
         """Validate if it is time."""
         if self._should_evaluate(runner):
             self._do_evaluate(runner)

@@ -1,11 +1,12 @@
 """Curves and pictures in TensorBoard."""
 import contextlib
 import threading
+from collections.abc import Callable
 from functools import partial
 
 import cv2
 import numpy as np
-from mmcv.runner import HOOKS, TensorboardLoggerHook
+from mmcv.runner import HOOKS, IterBasedRunner, TensorboardLoggerHook
 from mmcv.runner.dist_utils import master_only
 from torch.utils.tensorboard import SummaryWriter
 
@@ -24,19 +25,20 @@ class SRTensorboardLoggerHook(TensorboardLoggerHook):
         by_epoch (bool): Only False is of use here. Default: False.
     """
 
-    def __init__(self, interval=100, log_dir=None, by_epoch=False):
+    def __init__(self, interval: int = 100, log_dir: str | None = None, by_epoch: bool = False):
         super().__init__(log_dir, interval, by_epoch=by_epoch)
-        self.writer, self._before = None, None
+        self.writer: SummaryWriter | None = None
+        self._before: Callable | None = None
 
     @master_only
-    def before_run(self, runner):
+    def before_run(self, runner: IterBasedRunner) -> None:
         """Open the event file."""
         super(TensorboardLoggerHook, self).before_run(runner)
         self._before, threading.excepthook = threading.excepthook, partial(self._in_thread, runner.logger)
         self.writer = SummaryWriter(self.log_dir or f'{runner.work_dir}/tf_logs', purge_step=runner.iter + 1)
 
     @master_only
-    def log(self, runner):
+    def log(self, runner: IterBasedRunner) -> None:
         """Write the averages of a logging window, or a validation's metrics and examples."""
         if self.writer is None:
             return
@@ -50,7 +52,7 @@ class SRTensorboardLoggerHook(TensorboardLoggerHook):
             self.writer = None
 
     @master_only
-    def after_run(self, runner):
+    def after_run(self, runner: IterBasedRunner) -> None:
         """Close the event file."""
         if self.writer is not None:
             with contextlib.suppress(OSError):  # a full disk, told before

@@ -5,7 +5,7 @@ import sys
 import time
 from contextlib import ExitStack
 
-from mmcv.runner import HOOKS, TextLoggerHook
+from mmcv.runner import HOOKS, IterBasedRunner, TextLoggerHook
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -29,11 +29,11 @@ class SRTextLoggerHook(TextLoggerHook):
         by_epoch (bool): Only False is of use here. Default: False.
     """
 
-    def __init__(self, interval=100, by_epoch=False):
+    def __init__(self, interval: int = 100, by_epoch: bool = False):
         super().__init__(by_epoch=by_epoch, interval=interval)
         self._bar, self._starved, self._broken, self._contexts = None, False, False, ExitStack()
 
-    def before_run(self, runner):
+    def before_run(self, runner: IterBasedRunner) -> None:
         """Open the log and, on a terminal, the progress bar."""
         super().before_run(runner)
         if runner.rank == 0 and sys.stderr.isatty():
@@ -41,20 +41,20 @@ class SRTextLoggerHook(TextLoggerHook):
             self._contexts.enter_context(self._bar)
             self._contexts.enter_context(logging_redirect_tqdm([runner.logger]))  # lines go above the bar
 
-    def after_train_iter(self, runner):
+    def after_train_iter(self, runner: IterBasedRunner) -> None:
         """Log if it is time."""
         super().after_train_iter(runner)
         if self._bar is not None:
             self._bar.update()
 
-    def after_run(self, runner):
+    def after_run(self, runner: IterBasedRunner) -> None:
         """Close the progress bar."""
         self._contexts.close()
 
     def _get_max_memory(self, runner):
         return int(peak_allocated(runner.device) if runner.device.type == 'cuda' else peak_memory(runner.device) or 0)
 
-    def log(self, runner):
+    def log(self, runner: IterBasedRunner) -> dict:
         """Write a line and a JSON record of a window or a validation."""
         scaler = getattr(getattr(runner.model, 'update', None), 'scaler', None)
         if scaler and self.get_mode(runner) == 'train':

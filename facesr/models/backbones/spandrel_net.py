@@ -32,7 +32,7 @@ class SpandrelNet(nn.Module):
         """An instance of the architecture's subclass; without one (as `copy` makes instances) of this class."""
         return super().__new__(cls if architecture is None else _subclass(architecture))
 
-    def __init__(self, architecture, **hyperparameters):
+    def __init__(self, architecture: str, **hyperparameters):
         _check_arguments(architecture, hyperparameters)
         try:
             super().__init__(**hyperparameters)
@@ -44,7 +44,7 @@ class SpandrelNet(nn.Module):
                 module.eval_conv.requires_grad_(False)
         self._least, self._multiple = _size_requirements(self, architecture)
 
-    def init_weights(self, pretrained=None, strict=True):
+    def init_weights(self, pretrained: str | None = None, strict: bool = True) -> None:
         """Nothing, for the architecture's constructor has drawn the weights.
 
         Args:
@@ -57,7 +57,7 @@ class SpandrelNet(nn.Module):
         if pretrained is not None:
             raise ValueError('SpandrelNet: pretrained: use load_from, which reads weights safely and entirely')
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) -> (n, 3, scale h, scale w), RGB in [0, 1], not clipped."""
         height, width = x.shape[-2:]
         x = self._padded(x)

@@ -60,7 +60,8 @@ class MSRResNetCA(MSRResNet):
         ValueError: `upscale_factor` or `reduction` is out of range.
     """
 
-    def __init__(self, in_channels, out_channels, mid_channels=64, num_blocks=16, upscale_factor=4, reduction=16):
+    def __init__(self, in_channels: int, out_channels: int, mid_channels: int = 64, num_blocks: int = 16,
+                 upscale_factor: int = 4, reduction: int = 16):
         super().__init__(in_channels, out_channels, mid_channels, num_blocks, upscale_factor)
         self.trunk_net = make_layer(
             AttentiveResidualBlock, num_blocks, mid_channels=mid_channels, reduction=reduction)

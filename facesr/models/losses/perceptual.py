@@ -1,4 +1,6 @@
 """The perceptual loss, with VGG weights that are read safely and only where a run trains with it."""
+from pathlib import Path
+
 import torch
 from mmedit.models.registry import LOSSES
 from torch import nn
@@ -55,7 +57,7 @@ class VGGPerceptualLoss(nn.Module):
         deepest = max(map(int, self.layer_weights))
         self._keep(layers[:deepest + 1].eval().requires_grad_(False))
 
-    def load(self, device: torch.device, memory_format=torch.preserve_format) -> None:
+    def load(self, device: torch.device, memory_format: torch.memory_format = torch.preserve_format) -> None:
         """Read the weights and put them on the device that images will be on.
 
         Raises:
@@ -63,7 +65,7 @@ class VGGPerceptualLoss(nn.Module):
         """
         from facesr.checkpoint.io import read_checkpoint  # which imports this package
         url = getattr(vgg, f'{self.vgg_type.upper()}_Weights').DEFAULT.url
-        path = hub_path(url) if self.pretrained is None else self.pretrained
+        path = hub_path(url) if self.pretrained is None else Path(self.pretrained)
         without = '--cfg-options model.perceptual_loss=None trains without'
         if self.pretrained is None and not path.is_file():
             raise UserError(f"the perceptual loss needs {self.vgg_type}'s weights: download {url} to {path}, or give a "
@@ -90,7 +92,7 @@ class VGGPerceptualLoss(nn.Module):
         self._keep(layers)
         self._mean, self._std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
 
-    def forward(self, x, gt):
+    def forward(self, x: torch.Tensor, gt: torch.Tensor) -> tuple:
         """The loss of images (n, 3, h, w), RGB in [0, 1]; `gt` gets no gradient.
 
         Returns:

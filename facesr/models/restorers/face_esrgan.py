@@ -14,8 +14,8 @@ class FaceESRGAN(FaceRestorer):
 
     The arguments, the weights' names, the losses' names and, in full precision, the steps are `ESRGAN`'s.
     For testing it is `FaceRestorer`. Precision, accumulation and clipping hold for both networks, each with its own
-    `Update`; the moving average and `compile` are the generator's alone. If the generator's loss is not finite, the
-    discriminator is left as it is too.
+    `OptimizerStep`; the moving average and `compile` are the generator's alone. If the generator's loss is not finite,
+    the discriminator is left as it is too.
 
     Batch norm in the discriminator and the means that a prediction is compared with are over the images that it
     sees at once: with `accumulation_steps` those of a chunk, with several processes those of one. So unlike
@@ -35,8 +35,9 @@ class FaceESRGAN(FaceRestorer):
     Source: Wang et al., "ESRGAN: Enhanced Super-Resolution Generative Adversarial Networks", ECCVW 2018.
     """
 
-    def __init__(self, generator, discriminator, gan_loss, pixel_loss=None, perceptual_loss=None, train_cfg=None,
-                 test_cfg=None, pretrained=None):
+    def __init__(self, generator: dict, discriminator: dict, gan_loss: dict, pixel_loss: dict | None = None,
+                 perceptual_loss: dict | None = None, train_cfg: dict | None = None, test_cfg: dict | None = None,
+                 pretrained: str | None = None):
         # `BasicRestorer` has to have a pixel loss.
         super().__init__(generator, pixel_loss or dict(type='L1Loss'), train_cfg, test_cfg, pretrained)
         self.pixel_loss = self.pixel_loss if pixel_loss else None
@@ -46,8 +47,9 @@ class FaceESRGAN(FaceRestorer):
         self.disc_steps = (train_cfg or {}).get('disc_steps', 1)
         self.disc_init_steps = (train_cfg or {}).get('disc_init_steps', 0)
 
-    def prepare_training(self, device, dtype=None, channels_last=False, compile=False, accumulation_steps=1,
-                         grad_clip=None):
+    def prepare_training(self, device: torch.device, dtype: torch.dtype | None = None, channels_last: bool = False,
+                         compile: bool | dict = False, accumulation_steps: int = 1,
+                         grad_clip: float | None = None) -> None:
         """As `FaceRestorer.prepare_training`, and read what the perceptual loss needs.
 
         Raises:
@@ -68,7 +70,7 @@ class FaceESRGAN(FaceRestorer):
         net = exchanging_gradients(self.discriminator, device, broadcast_buffers=False)
         object.__setattr__(self, '_training_discriminator', net)
 
-    def train_step(self, data_batch, optimizer):
+    def train_step(self, data_batch: dict, optimizer: dict) -> dict:
         """One update of the generator and one of the discriminator; losses stay on the device.
 
         Args:

@@ -1,6 +1,7 @@
 """MMEditing's BasicRestorer for this project's ways of training and testing."""
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import torch
 from mmedit.models.registry import MODELS
@@ -35,6 +36,9 @@ class FaceRestorer(BasicRestorer):
     as `BasicRestorer` does. With `keep_results` its `train_step` gives its images too. With `add_ema` it also holds
     `generator_ema`, named as MMEditing's `ExponentialMovingAverageHook` names it.
     """
+    test_cfg: Any
+    pixel_loss: Any
+    _update: Any
 
     keep_results = False
 
@@ -74,13 +78,13 @@ class FaceRestorer(BasicRestorer):
             mean.copy_(value)
 
     @property
-    def update(self) -> OptimizerStep:
-        """The `Update` that `train_step` uses."""
+    def update(self) -> Any:
+        """The `OptimizerStep` (of a GAN the `AdversarialSteps`) that `train_step` uses."""
         if '_update' not in self.__dict__:
             self.prepare_training(next(self.parameters()).device)
         return self._update
 
-    def train_step(self, data_batch, optimizer):
+    def train_step(self, data_batch: dict, optimizer: dict) -> dict:
         """One update of the generator; losses stay on the device.
 
         Args:
@@ -130,7 +134,7 @@ class FaceRestorer(BasicRestorer):
         layout = torch.channels_last if self._channels_last else torch.preserve_format
         return {key: images[key].to(memory_format=layout) for key in ('lq', 'gt')}
 
-    def forward_train(self, lq, gt):
+    def forward_train(self, lq: torch.Tensor, gt: torch.Tensor) -> dict:
         """One training forward; nothing leaves the device (`BasicRestorer` copies lq, gt and output).
 
         Args:
@@ -146,7 +150,7 @@ class FaceRestorer(BasicRestorer):
             num_samples=len(gt),
             results=dict(lq=lq, gt=gt, output=output.detach()))
 
-    def forward_test(self, lq, gt=None, **kwargs):
+    def forward_test(self, lq: torch.Tensor, gt: torch.Tensor | None = None, **kwargs) -> dict:
         """As `BasicRestorer.forward_test`, but takes 8-bit images too, and without GT the metrics are left out."""
         lq, gt = (None if images is None else to_float(images) for images in (lq, gt))
         if gt is not None:

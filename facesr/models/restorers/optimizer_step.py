@@ -1,6 +1,7 @@
 """One update of the weights: forward, backward and optimizer step."""
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -34,14 +35,15 @@ class OptimizerStep:
         network (str): What is updated, as `optimizers` calls it; for messages. Default: 'generator'.
     """
 
-    def __init__(self, dtype=None, device=None, accumulation_steps: int = 1, grad_clip=None, network='generator'):
+    def __init__(self, dtype: torch.dtype | None = None, device: torch.device | None = None,
+                 accumulation_steps: int = 1, grad_clip: float | None = None, network: str = 'generator'):
         self.device, self.network = device or torch.device('cpu'), network
         self.dtype, self.accumulation_steps, self.grad_clip = dtype, accumulation_steps, grad_clip
         self.scaler = gradient_scaler(dtype, self.device)
         self.skipped_in_a_row = 0
         self.stepping = False  # True while the weights are being changed
 
-    def autocast(self):
+    def autocast(self) -> AbstractContextManager:
         """The context that forward passes run in."""
         return torch.autocast(self.device.type, dtype=self.dtype) if self.dtype else nullcontext()
 
@@ -186,7 +188,7 @@ class AdversarialSteps:
         self.steps, self.halfway = 0, False
 
     @property
-    def scaler(self):
+    def scaler(self) -> Any:
         """The generator's, which the log shows."""
         return self.generator.scaler
 

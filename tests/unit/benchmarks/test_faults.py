@@ -14,6 +14,7 @@ def test_nothing_lost_nothing_silently_wrong(run_command, tmp_path):
 
 def test_what_is_found_is_counted():
     found = {'a': faults.Found(3, 1, 0, 'x'), 'b': faults.Found(2, 0, 2, 'y')}
-    text = faults.report(found, 61, 'command')
+    text = faults.report(found, 61, 'command', 'It costs little.')
     assert '**Things lost: 1. Things silently wrong: 2.** 5 attempts of 2 kinds (1 minutes)' in text
+    assert 'It costs little.' in text
     assert '| a | 3 | 1 | 0 | x |' in text

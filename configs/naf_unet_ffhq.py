@@ -1,0 +1,7 @@
+# A network made for faces: a U-Net of NAFNet's blocks that sees the whole face, trained with Muon.
+_base_ = [
+    './_base_/models/naf_unet.py', './_base_/datasets/ffhq.py', './_base_/schedules/muon_cosine.py',
+    './_base_/runtime/default.py'
+]
+data = dict(train_dataloader=dict(samples_per_gpu=4))
+channels_last = True  # faster on CPUs too
