@@ -202,6 +202,7 @@ def allocated(cfg, dtype=None, steps: int = 2) -> dict:
     """
     torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
     perceptual = dict(cfg.model).get('perceptual_loss')
+    torch.cuda.reset_peak_memory_stats()
     model = build_restorer(cfg)
     if perceptual:
         model.perceptual_loss.load = model.perceptual_loss.load_nothing

@@ -108,7 +108,7 @@ def test_batches_degraded_ahead_are_the_same_bits(cuda):
 def test_the_rehearsal_catches_mistakes(standin):
     found = standin.probe('faults', FAKE_CUDA_LAZY='1')
     caught = {'kernel on the host': 'same device', 'generator of the host': "'cuda'",
-              'images on the host': 'same device', 'flag without waiting': 'a good step was skipped',
+              'images on the host': 'should be the same', 'flag without waiting': 'a good step was skipped',
               'hidden item': 'synchronizing CUDA operation'}
     assert found.keys() == caught.keys()
     assert all(words in (found[name] or '') for name, words in caught.items()), found

@@ -240,7 +240,7 @@ class _OnTheirWay:
     def __init__(self, numbers: torch.Tensor):
         self._numbers, self._event = numbers, None
         if numbers.is_cuda:
-            there = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            there = torch.zeros(numbers.shape, dtype=numbers.dtype, pin_memory=True)  # of flags: no step is taken
             self._numbers = there.copy_(numbers, non_blocking=True)
             self._event = torch.cuda.Event()
             self._event.record()

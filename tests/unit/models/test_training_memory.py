@@ -10,7 +10,7 @@ from facesr.models.training_memory import training_memory
 
 # What the stand-in for CUDA took in MiB (facesr's training step, RTX 2060, fp32); docs/cuda.md has all of them.
 ON_THE_STANDIN = {'srresnet_ffhq': 3534, 'srresnet_ffhq_baseline': 3275, 'esrgan_ffhq': 1166, 'rrdbnet_ffhq': 2625,
-                  'safmn_ffhq': 2311}
+                  'safmn_ffhq': 4546}
 
 
 def costs(cfg) -> str:
