@@ -178,12 +178,14 @@ def test_sigterm_to_torchrun_saves(tiny_root, tmp_path):
     log = tmp_path / 'stderr'
     with log.open('w') as file:
         process = subprocess.Popen(command, stderr=file, env=dict(os.environ, OMP_NUM_THREADS='1'))
-    deadline = time.monotonic() + HANGS
-    while 'Iter [6/' not in log.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    process.wait(HANGS)
+    try:
+        deadline = time.monotonic() + HANGS
+        while 'Iter [6/' not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+    finally:  # also of a test that failed
+        process.send_signal(signal.SIGTERM)
+        process.wait(HANGS)
     checkpoint = read_checkpoint(find_latest(tmp_path / 'work'))
     assert checkpoint['samples'] == 4 * checkpoint['meta']['iter'] and len(checkpoint['ranks']) == 2
     assert f'stopped after iteration {checkpoint["meta"]["iter"]} of 5000' in log.read_text()
