@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 CONFIGS = sorted(
     str(path.relative_to(ROOT)) for pattern in ('configs/*.py', 'configs/sample/*.py') for path in ROOT.glob(pattern))
-HANGS = 300  # seconds after which a process is taken for one that hangs, on a busy machine too
+HANGS = 600  # seconds after which a process is taken for one that hangs, on a busy machine too
 # A network that trains and restores in milliseconds, over SRResNet's or RRDBNet's configs.
 SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1}
 SMALL_OPTIONS = [f'{key}={value}' for key, value in SMALL.items()]

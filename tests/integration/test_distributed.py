@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from unittest import mock
 
 import kill
@@ -58,35 +59,43 @@ PROBED = [(evaluation, 'measure'), (training, 'build_runner'), (training, '_say_
           (FaceRestorer, 'train_step')]
 
 
+def run_training(folder, tiny_root, in_process, processes, batch, *options, iterations=3, work='work',
+                 nan_on_rank=None):
+    """Trains in some processes, a single one by `in_process`; returns what each had at the end, and the log."""
+    out = folder / f'{work}_{processes}'
+    out.mkdir(exist_ok=True)
+    script = folder / 'probe.py'
+    script.write_text(PROBE.format(root=str(ROOT), out=str(out), nan_on_rank=nan_on_rank))
+    command = [
+        sys.executable, str(script), str(ROOT / 'configs/srresnet_ffhq.py'),
+        '--data-root', str(tiny_root), '--work-dir', str(folder / work), '--resume', 'auto',
+        *(['--launcher', 'pytorch'] if processes > 1 else []), '--cfg-options', *NET,
+        f'data.train.ann_file={tiny_root}/train.txt', f'total_iters={iterations}', 'data.workers_per_gpu=1',
+        f'data.train_dataloader.samples_per_gpu={batch}', *options
+    ]
+    if processes == 1:
+        with contextlib.ExitStack() as stack:
+            for place, name in PROBED:
+                stack.enter_context(mock.patch.object(place, name, getattr(place, name)))
+            done = in_process(command)
+    else:
+        command[1:1] = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS,
+                              env=dict(os.environ, OMP_NUM_THREADS='1'))
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [torch.load(out / f'rank{rank}.pth', weights_only=True) for rank in range(processes)], done.stderr
+
+
 @pytest.fixture
 def trained(tiny_root, tmp_path, run_command):
-    """Trains in some processes, a single one being this; returns what each rank had at the end, and the log."""
+    return partial(run_training, tmp_path, tiny_root, run_command)
 
-    def run(processes, batch, *options, iterations=3, work='work', nan_on_rank=None):
-        out = tmp_path / f'{work}_{processes}'
-        out.mkdir(exist_ok=True)
-        script = tmp_path / 'probe.py'
-        script.write_text(PROBE.format(root=str(ROOT), out=str(out), nan_on_rank=nan_on_rank))
-        command = [
-            sys.executable, str(script), str(ROOT / 'configs/srresnet_ffhq.py'),
-            '--data-root', str(tiny_root), '--work-dir', str(tmp_path / work), '--resume', 'auto',
-            *(['--launcher', 'pytorch'] if processes > 1 else []), '--cfg-options', *NET,
-            f'data.train.ann_file={tiny_root}/train.txt', f'total_iters={iterations}', 'data.workers_per_gpu=1',
-            f'data.train_dataloader.samples_per_gpu={batch}', *options
-        ]
-        if processes == 1:
-            with contextlib.ExitStack() as stack:
-                for place, name in PROBED:
-                    stack.enter_context(mock.patch.object(place, name, getattr(place, name)))
-                done = run_command(command)
-        else:
-            command[1:1] = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-            done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS,
-                                  env=dict(os.environ, OMP_NUM_THREADS='1'))
-        assert done.returncode == 0, done.stderr[-4000:]
-        return [torch.load(out / f'rank{rank}.pth', weights_only=True) for rank in range(processes)], done.stderr
 
-    return run
+@pytest.fixture(scope='module')
+def double(tiny_root, tmp_path_factory):
+    """Two processes with two images each, and the folder of their work dir."""
+    folder = tmp_path_factory.mktemp('double')
+    return *run_training(folder, tiny_root, None, 2, 2), folder / 'work'
 
 
 def close(a, b):
@@ -94,9 +103,9 @@ def close(a, b):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_the_doubled_batch(trained, tmp_path):
+def test_two_processes_are_one_with_the_doubled_batch(trained, double, tmp_path):
     (single, ), _ = trained(1, 4, work='single')
-    ranks, log = trained(2, 2, work='double')
+    ranks, log, work_dir = double
     for kind in ('weights', 'gradients'):
         assert all(torch.equal(x, y) for x, y in zip(ranks[0][kind], ranks[1][kind], strict=True)), kind
     assert close(ranks[0]['gradients'], single['gradients'])
@@ -106,7 +115,7 @@ def test_two_processes_are_one_with_the_doubled_batch(trained, tmp_path):
     assert sorted(ranks[0]['seen'] + ranks[1]['seen']) == sorted(single['seen'])
     assert '2 processes, each on the CPU' in log and log.count('done: 3 iterations') == 1
 
-    logs = [list((tmp_path / work).glob('*.log.json')) for work in ('single', 'double')]
+    logs = [list(folder.glob('*.log.json')) for folder in (tmp_path / 'single', work_dir)]
     assert [len(found) for found in logs] == [1, 1]  # one process writes
     one, two = ([json.loads(line) for line in found[0].read_text().splitlines()[1:]] for found in logs)
     assert [(r['mode'], r['iter']) for r in one] == [(r['mode'], r['iter']) for r in two]
@@ -150,13 +159,13 @@ def test_a_resume_with_another_number_of_processes_keeps_the_order(trained, tmp_
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_nan_on_one_rank_is_skipped_on_both(trained, tmp_path):
+def test_a_loss_that_is_nan_on_one_rank_is_skipped_on_both(trained, double):
     """And a batch in parts, whose gradients are exchanged once."""
     ranks, log = trained(2, 2, 'accumulation_steps=2', work='nan', nan_on_rank=1)
     assert all(torch.equal(x, y) for x, y in zip(ranks[0]['weights'], ranks[1]['weights'], strict=True))
     assert all(bool(weight.isfinite().all()) for weight in ranks[0]['weights'])
     assert 'skipped_updates: 1' in log
-    whole, _ = trained(2, 2, work='whole')
+    whole, *_ = double
     parts, _ = trained(2, 2, 'accumulation_steps=2', work='parts')
     assert close(parts[0]['gradients'], whole[0]['gradients'])
 
@@ -170,12 +179,14 @@ def test_sigterm_to_torchrun_saves(tiny_root, tmp_path):
     log = tmp_path / 'stderr'
     with log.open('w') as file:
         process = subprocess.Popen(command, stderr=file, env=dict(os.environ, OMP_NUM_THREADS='1'))
-    deadline = time.monotonic() + HANGS
-    while 'Iter [6/' not in log.read_text():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    process.wait(HANGS)
+    try:
+        deadline = time.monotonic() + HANGS
+        while 'Iter [6/' not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+    finally:  # also of a test that failed
+        process.send_signal(signal.SIGTERM)
+        process.wait(HANGS)
     checkpoint = read_checkpoint(find_latest(tmp_path / 'work'))
     assert checkpoint['samples'] == 4 * checkpoint['meta']['iter'] and len(checkpoint['ranks']) == 2
     assert f'stopped after iteration {checkpoint["meta"]["iter"]} of 5000' in log.read_text()

@@ -116,12 +116,14 @@ def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
 def test_a_race_that_is_stopped_goes_on(command, tmp_path):
     process = subprocess.Popen(command('--iterations', '3000', '--seeds', '1'), stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + HANGS
-    while not any('Iter [' in path.read_text() for path in tmp_path.glob('race/*/*/seed_0.txt')):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=HANGS)
+    try:
+        deadline = time.monotonic() + HANGS
+        while not any('Iter [' in path.read_text() for path in tmp_path.glob('race/*/*/seed_0.txt')):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:  # also of a test that failed
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 2 and 'the same command goes on' in errors
     assert list(tmp_path.glob('race/*/*/seed_0/iter_*.pth'))  # saved
     assert not any(f'{tmp_path}/race' in line for line in os.popen('ps -eo args').read().splitlines())

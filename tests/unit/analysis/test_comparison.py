@@ -309,7 +309,7 @@ def test_outputs_replace_their_own_kind(comparison, tmp_path):
     notes.write_text('mine')
     with pytest.raises(UserError, match='was not written by this tool'):
         check_output(notes)
-    with pytest.raises(UserError, match='give the name of a .json or .md file'):
+    with pytest.raises(UserError, match='give the name of a .json file, or of a .md'):
         check_output(tmp_path / 'x.pth')
     for name in ('x.md', 'x.json'):
         write_comparison(tmp_path / name, comparison, 1)

@@ -68,7 +68,7 @@ def test_what_does_not_go_together_is_refused(pair, tmp_path):
     with pytest.raises(CheckpointError, match='wide.pth: has no moving average'):
         interpolate(paths[0], tmp_path / 'wide.pth', 0.5, tmp_path / 'out.pth', ema=True)
     torch.save(dict(state_dict={'x': torch.zeros(1)}), tmp_path / 'x.pth')
-    with pytest.raises(CheckpointError, match='x.pth: has no weights of a generator'):
+    with pytest.raises(CheckpointError, match='x.pth and .*: are of different generators'):
         interpolate(tmp_path / 'x.pth', paths[1], 0.5, tmp_path / 'out.pth')
     torch.save({'generator.a.weight': psnr['a.weight'] * torch.nan}, tmp_path / 'nan.pth')
     with pytest.raises(CheckpointError, match='nan.pth: weights are NaN or infinite'):

@@ -102,7 +102,8 @@ def test_steps_are_mmeditings(how, built, vgg_file):
         options['model.perceptual_loss'] = perceptual(vgg_file)
     steps = 3 if 'train_cfg' in how else 2
     ours, our_optimizers = built(**options)
-    cfg = load_config(CONFIG, {**TINY, **options, 'model.type': 'ESRGAN', 'model.perceptual_loss': None})
+    cfg = load_config(CONFIG, {**TINY, **options, 'model.perceptual_loss': None})
+    cfg.model.type = 'ESRGAN'  # here: as a config's it would become FaceESRGAN
     theirs = build_model(cfg.model, train_cfg=cfg.train_cfg, test_cfg=cfg.test_cfg)
     theirs.perceptual_loss = _mmeditings(vgg_file) if 'perceptual' in how else None
     load_weights(theirs, dict(state_dict=ours.state_dict(), meta={}), 'ours')
@@ -287,9 +288,9 @@ def test_vgg_in_torchvisions_cache_is_found(vgg_file, tmp_path, monkeypatch):
     build_loss(VGG).load(CPU)
 
 
-@pytest.mark.parametrize('size', [64, None])
-def test_a_wrong_patch_size_is_one_line(size, tiny_config):
-    with pytest.raises(UserError, match=f'"gt_patch_size" is {size}: the discriminator ModifiedVGG takes patches of '
+@pytest.mark.parametrize('size, found', [(64, 64), (None, 512)])
+def test_a_wrong_patch_size_is_one_line(size, found, tiny_config):
+    with pytest.raises(UserError, match=f'"gt_patch_size" is {found}: the discriminator ModifiedVGG takes patches of '
                        '128x128 alone; use'):
         prepare(tiny_config(CONFIG, **{**TINY, 'gt_patch_size': size}))
 
