@@ -62,7 +62,7 @@ class Found(NamedTuple):
     then: str  # what happens, in words
 
 
-@HOOKS.register_module(force=True)
+@HOOKS.register_module()
 class FaultHook(Hook):
     """Does something after an iteration, within training."""
     action: Callable = None

@@ -43,9 +43,17 @@ def load_scripts() -> dict:
         for folder in ('benchmarks', 'tools'):
             patch.syspath_prepend(ROOT / folder)  # for what they import of each other
             for path in sorted(ROOT.glob(f'{folder}/[a-z]*.py')):
-                spec = importlib.util.spec_from_file_location(f'{folder}_{path.stem}', path)
-                module = importlib.util.module_from_spec(spec)
-                spec.loader.exec_module(module)
+                module = _imported(path)
                 if hasattr(module, 'main'):
                     found[str(path.relative_to(ROOT))] = Script(path, module)
     return found
+
+
+def _imported(path: Path):
+    """A tool's module; a benchmark's is that which tests import by its name, as some register classes."""
+    if path.parent.name == 'benchmarks':
+        return importlib.import_module(path.stem)
+    spec = importlib.util.spec_from_file_location(f'tools_{path.stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
