@@ -81,7 +81,8 @@ def cpu_seconds(checkout: Path, tool: str, arguments: tuple) -> float:
                           text=True, env=dict(os.environ, PYTHONPATH=str(checkout), OMP_NUM_THREADS='1'))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
-        raise UserError(f'tools/{tool} {" ".join(map(str, arguments))}: {done.stderr.strip().splitlines()[-1]}')
+        raise UserError(f'tools/{tool} {" ".join(map(str, arguments))}: '
+                        f'{done.stderr.strip() or f"status {done.returncode}"}')
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
