@@ -11,7 +11,7 @@ from facesr.utils.terminal import say
 def parse_args():
     parser = ArgumentParser(description=__doc__, former={'--out': '--out-dir'})
     parser.add_argument('logs', nargs='+', metavar='LOG_OR_WORKDIR',
-                        help='work dir of a run, all of whose logs are joined, or one *.log.json; several are overlaid')
+                        help='work dir of a run, all of whose logs are joined, or one JSON log; several are overlaid')
     parser.add_argument('--out-dir', metavar='DIR',
                         help='folder for loss.png, loss.svg, psnr.png and psnr.svg (default, of one work dir: its '
                         'curves/)')
@@ -23,7 +23,7 @@ def parse_args():
 
 def out_folder(args) -> Path:
     for path in map(Path, args.logs):
-        if path.suffix in ('.pth', '.py', '.log'):
+        if path.suffix in ('.pth', '.py'):
             raise UserError(f'{path}: is no JSON log; give the work dir of the run, as {path.parent}, or its *.log.json'
                             if path.suffix != '.py' else
                             f'{path}: is a config; give the work dir of a run, as work_dirs/{path.stem}')

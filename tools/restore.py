@@ -25,6 +25,8 @@ def parse_args():
     add_checkpoint_argument(parser)
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='an image, or a folder of them')
     parser.add_argument('--out-dir', metavar='DIR', required=True, help='folder for the PNGs')
+    parser.add_argument('--recursive', action='store_true',
+                        help='take images in sub-folders too; their PNGs go to the same sub-folders of DIR')
     parser.add_argument('--skip-existing', action='store_true',
                         help='leave images alone whose PNG is there, for example to go on after an interruption')
     parser.add_argument('--tile', type=natural_int, default=TILE, metavar='N',
@@ -55,8 +57,9 @@ def main():
         raise UserError('--face-weights: goes with --crop-faces')
     if args.skip_existing and args.crop_faces:
         raise UserError('--skip-existing: with --crop-faces it is not known which faces are missing; leave it out')
-    images, others = find_images(args.inputs)
-    jobs = plan(images, args.out_dir, args.crop_faces, args.skip_existing)
+    images, others = find_images(args.inputs, args.recursive, args.out_dir)
+    jobs = plan(images, args.out_dir, args.crop_faces, args.skip_existing,
+                args.inputs if args.recursive else ())
     model = load_model(load_config(args.config, args.cfg_options), args.checkpoint, args.ema)
     device = next(model.parameters()).device
     finder = build_face_finder(args.face_weights, device) if args.crop_faces else None

@@ -1,13 +1,17 @@
 """Training logs: this project's `*.log.json`, MMEditing 0.x's, and the `scalars.json` of 1.x (MMEngine)."""
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from facesr.utils.errors import UserError
-from facesr.utils.log_files import LOG_SUFFIX, log_files
+from facesr.utils.log_files import LOG_SUFFIX, LONGEST, log_files
 
 MMENGINE_LOGS = '*/vis_data/scalars.json'  # below a work dir
+OTHER_LOGS = ('*.json', '*.jsonl', '*.json.*', '*.log', '*.txt')  # as people rename them; taken where they are logs
+TRIED = 100  # lines among which one of a log's has to be
+MALFORMED = (ValueError, KeyError, TypeError, RecursionError)  # what a line that is no record raises
 RESTART_RISE = 1.5  # from one record to the next; warm-ups and cyclic rates rise more slowly once they have fallen
 
 
@@ -51,6 +55,11 @@ class Run:
                 points.append((record['iter'], float(values[0])))
         return [x for x, _ in points], [y for _, y in points]
 
+    def keys(self, mode: str, name: str) -> list:
+        """The keys of a value: its name, and with the data set before it as in MMagic's logs (`Set5/PSNR`)."""
+        found = {key: None for record in getattr(self, mode) for key in record if key.rpartition('/')[2] == name}
+        return sorted(found, key=lambda key: key != name)
+
     def best(self, key: str = 'PSNR') -> tuple | None:
         """Iteration and value of the highest finite value of a validation metric (the first of equals), or None."""
         points = [(y, -x) for x, y in zip(*self.series('val', key), strict=True) if abs(y) < float('inf')]
@@ -74,7 +83,7 @@ def read_runs(paths: Iterable) -> list:
         list[Run]: One per path; a path given twice counts once.
 
     Raises:
-        UserError: A path is missing or no JSON log, or there are no training records in it.
+        UserError: A path is missing or no JSON log, or there are no records in it.
     """
     paths = list({Path(path).resolve(): path for path in paths}.values())
     runs = [_read_run(Path(path)) for path in paths]
@@ -96,10 +105,11 @@ def _read_run(path: Path) -> Run:
             run.resumes.append(min(r['iter'] for r in (part['train'] or part['val'])))
         for mode, found in part.items():
             _replace(records[mode], found)
-    if not records['train']:
+    if not any(records.values()):
         broken = sum(run.broken.values())
         found = f'no training records, but {_broken(broken)}' if broken else 'no training records'
-        raise UserError(f'{path}: {found}; give the work dir of a run or its *{LOG_SUFFIX}')
+        raise UserError(f'{path}: {found}; give the work dir of a run or its *{LOG_SUFFIX} (MMEditing writes none '
+                        'in a run shorter than its log interval)')
     run.train, run.val = ([by_iter[i] for i in sorted(by_iter)] for by_iter in records.values())
     run.broken = {log: count for log, count in run.broken.items() if count}
     run.restarts = _restarts(sorted(run.train + run.val, key=lambda record: record['iter']))
@@ -110,23 +120,45 @@ def _name(path: Path) -> str:
     path = path.resolve()
     if path.match(MMENGINE_LOGS):
         return path.parents[2].name
-    if not path.name.endswith(LOG_SUFFIX):
+    if path.is_dir():
         return path.name
-    stem = path.name.removesuffix(LOG_SUFFIX)
+    stem = re.sub(r'(\.(log|jsonl?|txt))+$', '', path.name) or path.name
     return f'{path.parent.name}/{stem}' if stem.replace('_', '').isdigit() else stem  # a time alone says little
 
 
 def _log_files(path: Path) -> list:
     if path.is_dir():
-        logs = log_files(path) or sorted(path.glob(MMENGINE_LOGS))
+        logs = (log_files(path) or sorted(path.glob(MMENGINE_LOGS)) or sorted(path.glob('vis_data/scalars.json'))
+                or _renamed_logs(path))
         if not logs:
             raise UserError(f'{path}: no *{LOG_SUFFIX} in it; give the work dir of a run')
         return logs
     if not path.exists():
         raise UserError(f'{path}: no such work dir or log')
-    if path.suffix != '.json':
+    if path.suffix != '.json' and not _is_log(path):
         raise UserError(f'{path}: not a JSON log; give the *{LOG_SUFFIX} beside it, or the work dir')
     return [path]
+
+
+def _renamed_logs(folder: Path) -> list:
+    """Files of a folder that are logs without the ending of one, by name."""
+    return sorted(path for path in {path for pattern in OTHER_LOGS for path in folder.glob(pattern)} if _is_log(path))
+
+
+def _is_log(path: Path) -> bool:
+    """Whether there is a record in the first lines of a file."""
+    if not path.is_file():
+        return False
+    with open(path, encoding='utf-8', errors='replace') as file:
+        return any(_record(file.readline(LONGEST)) for _ in range(TRIED))
+
+
+def _record(line: str) -> dict | None:
+    """A line's record, None where there is none or it is broken."""
+    try:
+        return _parse(line)
+    except MALFORMED:
+        return None
 
 
 def _read_log(path: Path) -> tuple:
@@ -138,7 +170,7 @@ def _read_log(path: Path) -> tuple:
                 continue
             try:
                 record = _parse(line)
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except MALFORMED:
                 broken += 1
                 continue
             if record:
@@ -152,7 +184,7 @@ def _parse(line: str) -> dict | None:
     if not isinstance(record, dict):
         raise TypeError
     if 'mode' not in record and 'step' in record:  # MMEngine's
-        record.update(mode='train' if 'lr' in record else 'val', iter=record['step'])
+        record.update(mode='train' if _rates(record) else 'val', iter=record['step'])
     if record.get('mode') not in ('train', 'val'):
         return None
     if type(record['iter']) is not int or not 0 <= record['iter'] < 2**53:
@@ -211,7 +243,7 @@ def _restarts(records: list) -> list:
     """Iterations of the records after which the learning rate rose at once, having fallen before."""
     restarts, peak, previous, at = [], 0., None, None
     for record in records:
-        rate = _rate(record.get('lr'))
+        rate = _rate(record)
         if rate is None:
             continue
         if previous is not None and previous < peak and rate > RESTART_RISE * previous:
@@ -221,11 +253,18 @@ def _restarts(records: list) -> list:
     return restarts
 
 
-def _rate(lr) -> float | None:
-    """A record's learning rate, which is a number or one number per optimizer."""
-    if isinstance(lr, dict):
-        lr = lr.get('generator', next(iter(lr.values()), None))
-    return lr if _is_number(lr) else None
+def _rate(record: dict) -> float | None:
+    """A record's learning rate, the generator's where each optimizer has its own."""
+    rates = _rates(record)
+    rate = rates.get('generator', next(iter(rates.values()), None))
+    return rate if _is_number(rate) else None
+
+
+def _rates(record: dict) -> dict:
+    """Learning rates by optimizer: a dict, one number, or a key for each (`generator.lr`, MMEngine's)."""
+    if 'lr' in record:
+        return record['lr'] if isinstance(record['lr'], dict) else {'': record['lr']}
+    return {key[:-3]: value for key, value in record.items() if key.endswith(('.lr', '/lr'))}
 
 
 def _is_number(value) -> bool:

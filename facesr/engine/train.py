@@ -395,7 +395,10 @@ def _register_hooks(runner, cfg: Config, validate: bool) -> None:
             package = LATE_IMPORTS.get(hook['type'])
             if package and not find_spec(package):
                 raise ImportError(f'{hook["type"]} needs the package {package}, which is not installed')
-            runner.register_hook_from_cfg(dict(dict(interval=cfg.log_config.interval), **hook, priority=LOG_PRIORITY))
+            how = dict(dict(interval=cfg.log_config.interval), **hook, priority=LOG_PRIORITY)
+            if isinstance(how['interval'], int):
+                how['interval'] = min(how['interval'], cfg.total_iters)  # a shorter run is logged at its end
+            runner.register_hook_from_cfg(how)
     if validate and cfg.get('evaluation'):
         loader = build_eval_loader(cfg.data, 'val')
         with mistakes_in('evaluation'):

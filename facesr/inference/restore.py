@@ -1,8 +1,9 @@
 """Restoring any images that a user has: what `tools/restore.py` does."""
+import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from facesr.inference.photos import Photo, as_output, read_photo, was_written_by
 from facesr.inference.tiling import PROBES, measure_overlap, restore_tiled
 from facesr.utils.choices import TILE
 from facesr.utils.errors import UserError
+from facesr.utils.files import remedy
 from facesr.utils.images import IMG_EXTENSIONS, UNREAD
 from facesr.utils.memory import enough_memory
 from facesr.utils.pixels import to_float, to_uint8
@@ -42,8 +44,13 @@ class Outcome(NamedTuple):
     notes: Counter
 
 
-def find_images(inputs: Iterable) -> tuple:
+def find_images(inputs: Iterable, recursive: bool = False, out: str | Path | None = None) -> tuple:
     """The images that were named, and those directly in folders that were (sorted, without hidden files).
+
+    Args:
+        inputs (Iterable): Paths of images and folders.
+        recursive (bool): Walk sub-folders too, but hidden ones and links to folders. Default: False.
+        out (str | Path | None): The folder for the PNGs, which is not walked. Default: None.
 
     Returns:
         tuple[list[Path], int]: Them, and the number of other files in the folders.
@@ -58,16 +65,29 @@ def find_images(inputs: Iterable) -> tuple:
                 raise UserError(f'{path}: no such file or folder')
             images.append(path)
             continue
-        files = [Path(entry) for entry in os.scandir(path) if entry.is_file() and not entry.name.startswith('.')]
+        files = list(_files(path, recursive, Path(out).resolve() if out else None))
         found = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
         if not found:
-            raise UserError(f'{path}: no images in it (sub-folders are not looked into)')
+            hint = '' if recursive else ' (sub-folders are not looked into without --recursive)'
+            raise UserError(f'{path}: no images in it{hint}')
         images += found
         others += len(files) - len(found)
     return images, others
 
 
-def plan(images: list[Path], out: str | Path, faces: bool = False, skip_existing: bool = False) -> list:
+def _files(folder: Path, recursive: bool, out: Path | None) -> Iterator[Path]:
+    """The files in a folder, in no order."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith('.'):
+            continue
+        if entry.is_file():
+            yield Path(entry)
+        elif recursive and entry.is_dir(follow_symlinks=False) and Path(entry).resolve() != out:
+            yield from _files(Path(entry), recursive, out)
+
+
+def plan(images: list[Path], out: str | Path, faces: bool = False, skip_existing: bool = False,
+         walked: Iterable = ()) -> list:
     """Where each image goes, checked before anything is computed.
 
     Args:
@@ -75,23 +95,27 @@ def plan(images: list[Path], out: str | Path, faces: bool = False, skip_existing
         out (str | Path): The folder for the PNGs.
         faces (bool): Whether faces are written instead of whole images. Default: False.
         skip_existing (bool): Leave out images whose PNG is there. Default: False.
+        walked (Iterable): Folders whose sub-folders are to be found again in `out`. Default: none.
 
     Returns:
         list[Job]
 
     Raises:
+        OSError: A folder may not be written to.
         UserError: Two images would be one PNG, or one would replace an input or a file that is not ours.
     """
     out = Path(out)
-    if out.exists() and not out.is_dir():
-        raise UserError(f'{out}: is a file; give --out-dir a folder')
-    jobs = [Job(path, out / f'{path.stem}.png') for path in images]
+    walked = [os.path.abspath(folder) for folder in walked if Path(folder).is_dir()]
+    jobs = [Job(path, out / _below(path, walked) / f'{path.stem}.png') for path in images]
     _refuse_one_output_of_two(jobs)
     inputs = {path.resolve() for path in images}
-    names = os.listdir(out) if faces and out.is_dir() else []
+    names = {folder: _listed(folder, faces) for folder in {job.output.parent for job in jobs}}
     left = []
     for job in jobs:
-        present = _faces_present(job, names) if faces else [job.output] if os.path.lexists(job.output) else []
+        if faces:
+            present = _faces_present(job, names[job.output.parent])
+        else:
+            present = [job.output] if os.path.lexists(job.output) else []
         if any(file.resolve() in inputs for file in present):
             raise UserError(f'{present[0]}: is an input, which would be overwritten; give --out-dir another folder')
         if skip_existing and present:
@@ -103,10 +127,26 @@ def plan(images: list[Path], out: str | Path, faces: bool = False, skip_existing
     return left
 
 
+def _below(path: Path, walked: list[str]) -> Path:
+    """An image's folder, from the first of those walked that it lies in; the empty path without one."""
+    folder = Path(os.path.abspath(path.parent))
+    return next((folder.relative_to(root) for root in walked if folder.is_relative_to(root)), Path())
+
+
+def _listed(folder: Path, faces: bool) -> list[str]:
+    """For faces what is in a folder for PNGs, after it was seen that they can be written there."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f'{there}: is a file; give --out-dir a folder')
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+    return os.listdir(folder) if faces and folder.is_dir() else []
+
+
 def _refuse_one_output_of_two(jobs: list[Job]) -> None:
     taken: dict[str, Path] = {}
     for job in jobs:
-        first = taken.setdefault(job.output.name.casefold(), job.source)  # many disks do not tell X.png from x.png
+        first = taken.setdefault(str(job.output).casefold(), job.source)  # many disks do not tell X.png from x.png
         if first is job.source:
             continue
         if first.resolve() == job.source.resolve():
@@ -173,7 +213,7 @@ def _finished(hq: torch.Tensor) -> torch.Tensor:
 def restore_photos(jobs: Sequence, restorer: Callable, find_faces: Callable | None = None) -> Outcome:
     """Restore images one by one; PNGs are written while the next is computed.
 
-    An image that cannot be read, or has no face where faces are asked for, is passed over.
+    An image that cannot be read or written, or has no face where faces are asked for, is passed over.
 
     Args:
         jobs (list[Job]): From `plan`.
@@ -183,9 +223,10 @@ def restore_photos(jobs: Sequence, restorer: Callable, find_faces: Callable | No
 
     Raises:
         UserError: As `Restorer`.
-        OSError: A PNG cannot be written.
+        OSError: The folder of a PNG has become a file.
     """
-    written, failures, notes = 0, [], Counter()
+    failures, notes = [], Counter()
+    tally = _Tally(failures)
     with Background(threads=1, finish=True) as background:
         for job in tqdm(jobs, desc='restore', unit='image', disable=None):
             try:
@@ -199,9 +240,37 @@ def restore_photos(jobs: Sequence, restorer: Callable, find_faces: Callable | No
                 continue
             notes.update(photo.notes)
             for output, part in targets:
-                background.submit(write_photo, output, _restored(job, part, restorer), part.icc_profile)
-                written += 1
-    return Outcome(written, failures, notes)
+                background.submit(_written, job, output, _restored(job, part, restorer), part.icc_profile,
+                                  then=tally.add)
+    return Outcome(tally.written, failures, notes)
+
+
+def _written(job: Job, output: Path, image, icc_profile: bytes | None) -> tuple:
+    """Write a PNG: its image, and the line about it where it cannot be written. In a thread."""
+    try:
+        write_photo(output, image, icc_profile)
+    except (FileExistsError, NotADirectoryError):
+        raise
+    except OSError as error:
+        advice = 'give the image a shorter name' if error.errno == errno.ENAMETOOLONG else remedy(error)
+        return job.source, f'{job.source}: {output} cannot be written ({error.strerror or error}); {advice}'
+    return job.source, None
+
+
+class _Tally:
+    """How many PNGs were written; those that were not come to `failures`, a line for each image."""
+
+    def __init__(self, failures: list):
+        self.written, self._failures, self._failed = 0, failures, set()
+
+    def add(self, result: tuple) -> None:
+        """Count what `_written` gave."""
+        source, failure = result
+        if failure is None:
+            self.written += 1
+        elif source not in self._failed:
+            self._failed.add(source)
+            self._failures.append(failure)
 
 
 def _restored(job: Job, photo: Photo, restorer: Callable):

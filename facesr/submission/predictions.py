@@ -15,6 +15,7 @@ import numpy as np
 from facesr.submission.png import DAMAGE, UNREADABLE, BadImage, one_line, read_png
 from facesr.utils.errors import UserError
 
+ALL, SOME = 20, 10  # names of a kind that are all listed; of more, how many
 EXPECTED = 10_000  # images, where it is not known how many there have to be
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # Python decompresses the others without a limit
 NESTED, MACOS = 'not at the top level', "macOS's own, not images"
@@ -41,8 +42,14 @@ class Problems:
         return sum(map(len, self._found.values()))
 
     def lines(self) -> list:
-        """A line per kind with every name."""
-        return [f'{kind} ({len(found)}): {", ".join(sorted(found))}' for kind, found in self._found.items()]
+        """A line per kind with the names; of more than 20 the first ten."""
+        return [f'{kind} ({len(found)}): {_listed(sorted(found))}' for kind, found in self._found.items()]
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) <= ALL:
+        return ', '.join(names)
+    return f'{", ".join(names[:SOME])} and {len(names) - SOME} more'
 
 
 class PredictionError(UserError):
@@ -64,10 +71,11 @@ class Predictions:
         path (Path): The folder or zip.
         names (list[str]): Of the files that may be read, sorted; whether they are images is seen when they are.
         problems (Problems): With everything else that is there.
+        inside (str): The one folder that all of it is in, where that was allowed; else ''.
     """
 
     def __init__(self, path: str | Path):
-        self.path, self.names, self.problems = Path(path), [], Problems()
+        self.path, self.names, self.problems, self.inside = Path(path), [], Problems(), ''
 
     def __enter__(self):
         return self
@@ -95,11 +103,21 @@ class Predictions:
 
 
 class FolderPredictions(Predictions):
-    """Predictions in a folder."""
+    """Predictions in a folder.
 
-    def __init__(self, path: str | Path):
+    Args:
+        path (str | Path): The folder.
+        one_folder (bool): They may be in a folder in it, if nothing else is. Default: False.
+    """
+
+    def __init__(self, path: str | Path, one_folder: bool = False):
         super().__init__(path)
-        for entry in os.scandir(path):
+        entries = list(os.scandir(path))
+        seen = [entry for entry in entries if not entry.name.startswith('.') and not is_macos(entry.name)]
+        if one_folder and len(seen) == 1 and seen[0].is_dir():
+            self.inside = seen[0].name
+            entries = [entry for entry in entries if entry is not seen[0]] + list(os.scandir(seen[0]))
+        for entry in entries:
             if entry.is_dir():
                 self.problems.add(NESTED, f'{entry.name}/')
             elif is_macos(entry.name):
@@ -114,7 +132,7 @@ class FolderPredictions(Predictions):
 
     def read(self, name: str, size: tuple | None = None) -> np.ndarray:
         """See `Predictions`."""
-        path = self.path / name
+        path = self.path / self.inside / name
         try:
             with path.open('rb') as file:
                 return read_png(file, path.stat().st_size, size)
@@ -128,12 +146,13 @@ class ZipPredictions(Predictions):
     Args:
         path (str | Path): The zip.
         expected (int): How many images there should be; bounds what is read of its directory.
+        one_folder (bool): They may be in a folder in it, if nothing else is. Default: False.
 
     Raises:
         UserError: It is no zip, a damaged one, or one with far more files than expected.
     """
 
-    def __init__(self, path: str | Path, expected: int = EXPECTED):
+    def __init__(self, path: str | Path, expected: int = EXPECTED, one_folder: bool = False):
         super().__init__(path)
         most = 2 * expected + 1000  # macOS doubles them
         self._file = _LimitedFile(path, 512 * most)
@@ -147,6 +166,7 @@ class ZipPredictions(Predictions):
         if count > most:
             self.close()
             raise UserError(f'{path}: has {count:,} files, where {expected:,} images are expected')
+        self.inside = self._one_folder() if one_folder else ''
         for info in self._zip.infolist():
             self._look_at(info)
         self.names = sorted(self._entries)
@@ -167,11 +187,27 @@ class ZipPredictions(Predictions):
         except UNREADABLE as error:
             raise BadImage(DAMAGE, one_line(error)) from None
 
+    def _one_folder(self) -> str:
+        """The folder that all but macOS's own files are in, if there is one."""
+        tops, files = set(), 0
+        for info in self._zip.infolist():
+            parts = PurePosixPath(info.orig_filename).parts
+            if not is_macos(info.orig_filename):
+                if not parts or _is_unsafe(info) or (len(parts) < 2 and not info.is_dir()):
+                    return ''
+                tops.add(parts[0])
+                files += not info.is_dir()
+        return tops.pop() if len(tops) == 1 and files else ''
+
     def _look_at(self, info: zipfile.ZipInfo) -> None:
         """Sort an entry under `_entries` or `problems`."""
         name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
+        if self.inside and info.is_dir() and PurePosixPath(name).parts == (self.inside, ):
+            return
+        if self.inside and not is_macos(name):
+            name = name.removeprefix(f'{self.inside}/')
         parts = PurePosixPath(name).parts
-        if name != info.filename or re.match(r'/|[A-Za-z]:', name) or '..' in parts or '\\' in name:
+        if _is_unsafe(info):
             self.problems.add(UNSAFE, name)
         elif is_macos(name):
             self.problems.add(MACOS, name)
@@ -185,6 +221,13 @@ class ZipPredictions(Predictions):
             self.problems.add(ENCRYPTED, name)
         else:
             self._entries[name] = info
+
+
+def _is_unsafe(info: zipfile.ZipInfo) -> bool:
+    """Whether an entry's name may lead out of where a zip is unpacked, or is read otherwise by others."""
+    name = info.orig_filename
+    return bool(name != info.filename or re.match(r'/|[A-Za-z]:', name)
+                or '..' in PurePosixPath(name).parts or '\\' in name)
 
 
 class _LimitedFile(io.BufferedReader):
@@ -203,22 +246,23 @@ class _LimitedFile(io.BufferedReader):
         return data
 
 
-def open_predictions(path: str | Path, expected: int = EXPECTED) -> Predictions:
+def open_predictions(path: str | Path, expected: int = EXPECTED, one_folder: bool = False) -> Predictions:
     """Images in a folder or a zip.
 
     Args:
         path (str | Path): The folder or zip.
         expected (int): How many images there should be. Default: 10,000.
+        one_folder (bool): They may be in a folder in it, if nothing else is. Default: False.
 
     Raises:
         UserError: There is neither.
     """
     path = Path(path)
     if path.is_dir():
-        return FolderPredictions(path)
+        return FolderPredictions(path, one_folder)
     if not path.is_file():
         raise UserError(f'{path}: no such folder or zip')
-    return ZipPredictions(path, expected)
+    return ZipPredictions(path, expected, one_folder)
 
 
 def printable(name: str) -> str:

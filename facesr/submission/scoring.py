@@ -29,13 +29,18 @@ class ImageScore(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What the organiser would say: mean PSNR in dB, and `ImageScore` of each image in the GT's order."""
+    """What the organiser would say: mean PSNR in dB, `ImageScore` of each image in the GT's order, and the folder that
+    they were inside, if not at the top level.
+    """
     psnr: float
     images: list
+    inside: str = ''
 
 
 def score(path: str | Path, gt: dict) -> Score:
     """PSNR of a folder or zip of HQ images: RGB, 8 bits, whole images, the mean of all.
+
+    As the organiser's script does, it takes images inside one folder, where there is nothing beside it.
 
     Args:
         path (str | Path): The folder or zip.
@@ -46,13 +51,13 @@ def score(path: str | Path, gt: dict) -> Score:
             wrong size, not an 8-bit RGB PNG, or unreadable.
         UserError: A GT image is unreadable or not 8-bit RGB.
     """
-    with open_predictions(path, len(gt)) as predictions:
+    with open_predictions(path, len(gt), one_folder=True) as predictions:
 
         def measure(name: str) -> ImageScore:
             return _measure(name, read_gt(gt[name]), predictions)
 
         images = _read_all(predictions, list(gt), measure)
-    return Score(math.fsum(image.psnr for image in images) / len(images), images)
+    return Score(math.fsum(image.psnr for image in images) / len(images), images, predictions.inside)
 
 
 def verify_zip(path: str | Path, names: Iterable, size: tuple | dict | None = None) -> None:
@@ -143,6 +148,8 @@ def format_score(result: Score) -> str:
         lines.append(f'PSNR of the others: {math.fsum(others) / len(others):.10f} dB')
     for title, images in (('worst', ranked[:SHOWN]), ('best', ranked[::-1][:SHOWN])):
         lines.append(f'{title}: ' + ', '.join(f'{plain(image.name)} {image.psnr:.4f}' for image in images))
+    if result.inside:
+        lines.append(f'taken from inside {plain(result.inside)}/, as by the organiser; a zip to hand in has no folder')
     return '\n'.join(lines)
 
 

@@ -26,7 +26,8 @@ def curve_figures(runs: Sequence, smooth: int | None = None) -> dict:
 
     If no run is longer there is one panel. A moving average lies over the raw loss, which is fainter; it
     does not reach over a restart of the learning rate. Restarts are dotted lines, resumptions ticks at the
-    bottom, and the best PSNR of a run is a star; `PSNR_ema` is dashed. Single losses far above all others
+    bottom, and the best PSNR of a run is a star; `PSNR_ema` is dashed. Several validation sets (`Set5/PSNR`) have
+    markers of their own. Single losses far above all others
     lie outside the frame, which the title then says.
 
     Args:
@@ -84,7 +85,7 @@ def moving_average(x: np.ndarray, y: np.ndarray, span: float, steep_start: bool 
 
 def _loss_figure(runs, smooth) -> Figure:
     figure, panels = _panels(runs, 'training loss')
-    curves = [_series(run, 'train', 'loss', 'loss_pix') for run in runs]
+    curves = [_series(run, 'train', *run.keys('train', 'loss'), *run.keys('train', 'loss_pix')) for run in runs]
     for axes, (low, high) in panels:
         span = _span(curves, low, high) if smooth is None else smooth
         notes = [f'line: mean over {span:,} iterations'] * (span > 0) + _cut_off(axes, curves, low, high)
@@ -97,6 +98,7 @@ def _loss_figure(runs, smooth) -> Figure:
                 smoothed = moving_average(x[part], y[part], span, steep_start=part.start == 0)
                 axes.plot(x[part][seen], smoothed[seen], linewidth=1.8, color=style['color'],
                           linestyle=style['linestyle'])
+    _say_if_empty(panels, 'no loss was logged')
     handles = [(_line(style), _label(run)) for run, style in zip(runs, styles(), strict=False)]
     _finish(figure, panels, runs, handles)
     return figure
@@ -106,7 +108,7 @@ def _psnr_figure(runs) -> Figure:
     figure, panels = _panels(runs, 'validation PSNR (dB)')
     handles = []
     for run, look in zip(runs, styles(), strict=False):
-        for key, style in (('PSNR', look), ('PSNR_ema', dict(look, linestyle='--', markerfacecolor='white'))):
+        for key, style in _psnr_styles(run, look):
             x, y = _series(run, 'val', key)
             if not len(x):
                 continue
@@ -114,13 +116,25 @@ def _psnr_figure(runs) -> Figure:
                 inside = (x > low) & (x <= high)
                 axes.plot(x[inside], y[inside], markersize=3.5, linewidth=1.4, **style)
             _mark_best(panels, run.best(key), style)
-            handles.append((_line(style, marker=look['marker'], markersize=5), _psnr_label(run, key)))
+            handles.append((_line(style, marker=style['marker'], markersize=5), _psnr_label(run, key)))
+    _say_if_empty(panels, 'no PSNR was logged')
+    _finish(figure, panels, runs, handles)
+    return figure
+
+
+def _psnr_styles(run, look: dict) -> Iterator[tuple]:
+    """Each key of a run's PSNR, and how it is drawn."""
+    first = MARKERS.index(look['marker'])
+    for name, style in (('PSNR', look), ('PSNR_ema', dict(look, linestyle='--', markerfacecolor='white'))):
+        for i, key in enumerate(run.keys('val', name)):
+            yield key, dict(style, marker=MARKERS[(first + i) % len(MARKERS)])
+
+
+def _say_if_empty(panels, text: str) -> None:
     for axes, _ in panels:
         if not any(len(line.get_xdata()) for line in axes.lines):
             axes.set_yticks([])
-            axes.text(0.5, 0.5, 'no PSNR was logged', ha='center', va='center', transform=axes.transAxes)
-    _finish(figure, panels, runs, handles)
-    return figure
+            axes.text(0.5, 0.5, text, ha='center', va='center', transform=axes.transAxes)
 
 
 def _series(run, mode: str, *keys: str) -> tuple:
@@ -190,8 +204,9 @@ def _label(run) -> str:
 
 
 def _psnr_label(run, key: str) -> str:
-    best = run.best(key)
-    return (_label(run) + ' (EMA)' * (key != 'PSNR')
+    best, (data, _, name) = run.best(key), key.rpartition('/')
+    which = ', '.join([data] * bool(data) + ['EMA'] * (name != 'PSNR'))
+    return (_label(run) + (f' ({which})' if which else '')
             + (f': best {best[1]:.3f} dB at {best[0]:,}' if best else ''))
 
 

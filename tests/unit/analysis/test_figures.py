@@ -50,6 +50,17 @@ def test_the_legend_names_runs_and_their_best(tmp_path):
     assert '--' in [line.get_linestyle() for line in figures['psnr'].axes[0].lines]
 
 
+def test_each_validation_set_has_its_line(tmp_path):
+    records = [val(i, 27., **{'Set5/PSNR': 30. + i, 'Set5/PSNR_ema': 31.}) for i in (1, 2)]
+    figures = curve_figures(read_runs([write_log(tmp_path / 'a.log.json', *records)]))
+    assert texts(figures['psnr']) == ['a: best 27.000 dB at 1', 'a (Set5): best 32.000 dB at 2',
+                                      'a (Set5, EMA): best 31.000 dB at 1']
+    lines = [(line.get_marker(), line.get_linestyle()) for line in curves(figures['psnr'].axes[0], COLOURS[0])]
+    assert lines == [('o', '-'), ('s', '-'), ('o', '--')]
+    assert 'no loss was logged' in [text.get_text() for text in figures['loss'].axes[0].texts]  # validations alone
+    assert not figures['psnr'].axes[0].texts
+
+
 def test_restarts_and_resumptions_are_marked(tmp_path):
     write_log(tmp_path / '1.log.json', *(train(i, lr=1 - i / 1000) for i in range(100, 900, 100)))
     write_log(tmp_path / '2.log.json', *(train(i, lr=1.) for i in range(900, 1500, 100)))
@@ -98,6 +109,11 @@ def test_the_files_are_the_same_when_made_twice(tmp_path):
     assert b'<svg' in first[1] and b'dc:date' not in first[1]
 
 
+def write_text(path):
+    path.write_text('2023-01-01 INFO')
+    return path
+
+
 def test_the_tool(run_tool, refused, tmp_path):
     write_run(tmp_path / 'a', 500)
     with open(tmp_path / 'a/1.log.json', 'a') as file:
@@ -108,4 +124,8 @@ def test_the_tool(run_tool, refused, tmp_path):
     assert f'written: {tmp_path}/a/curves/psnr.svg' in done.stdout and len(list((tmp_path / 'a/curves').iterdir())) == 4
     line = refused('plot_curves.py', tmp_path / 'a/1.log.json')  # a log may lie where nothing is to be written
     assert 'give --out-dir, a folder' in line and len(list((tmp_path / 'a').iterdir())) == 2
+    line = refused('plot_curves.py', write_text(tmp_path / 'a.log'), '--out-dir', tmp_path / 'b')
+    assert 'a.log: not a JSON log; give the' in line
+    (tmp_path / 'a/1.log.json').rename(tmp_path / 'x.jsonl')
+    assert run_tool('plot_curves.py', tmp_path / 'x.jsonl', '--out-dir', tmp_path / 'b').returncode == 0
     assert 'give a folder' in refused('plot_curves.py', tmp_path / 'a', '--out-dir', tmp_path / 'curves.png')

@@ -101,6 +101,48 @@ def test_logs_of_mmediting_1(tmp_path):
         assert run.series('val', 'PSNR') == ([100, 200], [25, 26])
 
 
+def test_logs_of_mmagic_with_data_sets_in_front(tmp_path):
+    """And with a learning rate for each optimizer."""
+    rates = {'generator.lr': 1e-4, 'discriminator.lr': 1e-5}
+    records = [dict(rates, loss=.1, iter=i, step=i) for i in (100, 200)]
+    values = [{'Set5/PSNR': 30. + i, 'Set14/PSNR': 27., 'time': 1., 'step': i} for i in (100, 200)]
+    write_log(tmp_path / 'run/20230101_000000/vis_data/scalars.json', records[0], values[0], records[1], values[1],
+              dict(records[0], step=300, **{'generator.lr': 2e-4}))
+    for path in (tmp_path / 'run', tmp_path / 'run/20230101_000000'):
+        run = read(path)
+        assert run.series('train', 'loss')[0] == [100, 200, 300]
+        assert run.keys('val', 'PSNR') == ['Set5/PSNR', 'Set14/PSNR'] and run.keys('val', 'SSIM') == []
+        assert run.best('Set5/PSNR') == (200, 230.) and run.best('Set14/PSNR') == (100, 27.)
+    fallen = [dict(rates, step=1), dict(rates, step=2, **{'generator.lr': 1e-6}), dict(rates, step=3)]
+    assert read(write_log(tmp_path / 'a.log.json', *fallen)).restarts == [2]
+    both = read(write_log(tmp_path / 'b.log.json', val(1, 27., **{'Set5/PSNR': 30.}), train(1)))
+    assert both.keys('val', 'PSNR') == ['PSNR', 'Set5/PSNR']
+
+
+@pytest.mark.parametrize('name', ['a.jsonl', 'a.log.json.txt', 'a.log', 'a.txt', 'a.json', 'a.JSON.bak', 'a'])
+def test_a_log_under_another_ending(tmp_path, name):
+    log = write_log(tmp_path / 'run' / name, dict(env_info=''), '', '{"broken', train(1, .5), val(1, 27.))
+    run = read(log)
+    assert run.series('train', 'loss') == ([1], [.5]) and run.best() == (1, 27.)
+    assert run.name == ('a.JSON.bak' if name.endswith('bak') else 'a')
+
+
+def test_a_work_dir_whose_logs_have_another_ending(tmp_path):
+    write_log(tmp_path / '1.jsonl', train(1, .5), train(2, .5))
+    write_log(tmp_path / '2.jsonl', train(2, .4))
+    (tmp_path / 'metrics.json').write_text('{\n  "PSNR": 27.0\n}\n')
+    (tmp_path / 'run.config.json').write_text('{"total_iters": 1}')
+    (tmp_path / 'run.log').write_text('2023-01-01 INFO\n' * 500)
+    assert read(tmp_path).series('train', 'loss') == ([1, 2], [.5, .4])
+    write_log(tmp_path / '3.log.json', train(7))
+    assert read(tmp_path).series('train', 'loss')[0] == [7]  # what has a log's name comes first
+
+
+def test_a_run_shorter_than_a_log_interval(tmp_path):
+    run = read(write_log(tmp_path / 'a.log.json', dict(env_info=''), val(50, 26.), val(60, 27.)))
+    assert run.train == [] and run.series('val', 'PSNR') == ([50, 60], [26, 27])
+
+
 def test_names_tell_runs_apart(tmp_path):
     logs = [write_log(tmp_path / folder / 'x/20230101_000000.log.json', train(1)) for folder in 'ab']
     assert read(logs[0]).name == 'x/20230101_000000'

@@ -14,6 +14,7 @@ import torch
 from conftest import HANGS, ROOT, SMALL_OPTIONS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from facesr.analysis.logs import read_runs
 from facesr.config import load_config
 from facesr.engine.hooks.text_logger import SRTextLoggerHook
 from facesr.engine.log_buffer import LazyLogBuffer
@@ -32,6 +33,13 @@ def test_lines_tell_what_one_asks(tiny_config, tmp_path):
         assert part in line
     assert 'with grad_clip=1.0, ema=0.9' in log
     assert log.count('Iter [') == 2 and 'peak memory: ' in log.splitlines()[-1]
+
+
+def test_a_run_shorter_than_a_logging_window_is_logged_at_its_end(tiny_config, tmp_path):
+    hooks = [dict(type='SRTextLoggerHook', interval=50)]
+    train(tiny_config(total_iters=3, **{'log_config.hooks': hooks}), 'run', validate=False)
+    run, = read_runs([tmp_path / 'work'])
+    assert run.series('train', 'loss')[0] == [3]
 
 
 def test_waiting_for_data_is_said_with_a_remedy(tiny_config, tmp_path, monkeypatch):

@@ -1,5 +1,8 @@
+import errno
+import shutil
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -241,6 +244,74 @@ def test_one_bad_image_among_many_is_named_and_passed_over(tmp_path):
     assert outcome.written == 4 and outcome.notes == Counter()
     assert [failure.split(':')[0] for failure in outcome.failures] == [str(tmp_path / f'{i}.png') for i in (2, 4)]
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['0.png', '1.png', '3.png', '5.png']
+
+
+@pytest.mark.parametrize('finder', [None, lambda rgb: []])
+def test_one_output_that_cannot_be_written_never_costs_the_others(tmp_path, monkeypatch, finder):
+    names = ['a', 'n' * 253, 'full', 'z']  # with .png the second is longer than names may be
+    jobs = [Job(saved(tmp_path, RGB, f'{name}.p', format='PNG'), tmp_path / 'out' / f'{name}.png') for name in names]
+    images = find_images([job.source for job in jobs])[0]
+    if finder:
+        monkeypatch.setattr('facesr.inference.restore._faces', lambda job, photo, _: [
+            (job.face_output(i), photo) for i in range(2)])
+
+    def write(path, *image):
+        if 'full' in path.name:
+            raise OSError(errno.ENOSPC, 'No space left on device', str(path))
+        write_photo(path, *image)
+
+    monkeypatch.setattr('facesr.inference.restore.write_photo', write)
+    outcome = restore_photos(plan(images, tmp_path / 'out'), fourfold, finder)
+    long, full = outcome.failures
+    assert long.startswith(f'{images[1]}: ') and long.endswith('(File name too long); give the image a shorter name')
+    assert full.startswith(f'{images[2]}: ') and full.endswith('(No space left on device); free disk space')
+    faces = ('_face0', '_face1') if finder else ('', )
+    assert outcome.written == 2 * len(faces)
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [f'{name}{face}.png' for name in 'az'
+                                                                          for face in faces]
+
+
+def test_folders_are_walked(tmp_path, monkeypatch):
+    for name in ('a.png', 'x/a.jpg', 'x/y/b.png', 'x/notes.txt', '.hidden/c.png', 'out/x/a.png', '../e.png'):
+        (tmp_path / 'in' / name).parent.mkdir(parents=True, exist_ok=True)
+        saved(tmp_path / 'in', RGB, name) if name[-3:] != 'txt' else (tmp_path / 'in' / name).touch()
+    (tmp_path / 'in/x/loop').symlink_to(tmp_path / 'in', target_is_directory=True)
+    monkeypatch.chdir(tmp_path / 'in')
+    for root in (tmp_path / 'in', '.'):
+        out = tmp_path / 'in/out'
+        images, others = find_images([root, '../e.png'], recursive=True, out='out')
+        below = [Path(root, name) for name in ('a.png', 'x/a.jpg', 'x/y/b.png')]
+        assert images == [*below, Path('../e.png')] and others == 1
+        with pytest.raises(UserError, match='out/x/a.png: is there and was not made by this tool'):
+            plan(images, out, walked=[root, '../e.png'])
+        jobs = plan(images, tmp_path / 'new', walked=[root, '../e.png'])
+        names = [str(job.output.relative_to(tmp_path / 'new')) for job in jobs]
+        assert names == ['a.png', 'x/a.png', 'x/y/b.png', 'e.png']
+    with pytest.raises(UserError, match='would both become'):
+        plan(images, tmp_path / 'new')
+    with pytest.raises(UserError, match='is named twice'):
+        plan(find_images(['.', 'x'], recursive=True, out='out')[0], tmp_path / 'new', walked=['.', 'x'])
+    saved(tmp_path, RGB, 'x', format='PNG')
+    with pytest.raises(UserError, match=f'{tmp_path}/x: is a file'):
+        plan(images, tmp_path, walked=['.'])
+    (tmp_path / 'empty/sub').mkdir(parents=True)
+    with pytest.raises(UserError, match='empty: no images in it$'):
+        find_images([tmp_path / 'empty'], recursive=True)
+
+
+def test_a_folder_that_may_not_be_written_to_is_named_before(tmp_path, monkeypatch):
+    monkeypatch.setattr('os.access', lambda path, mode: False)
+    with pytest.raises(PermissionError) as error:
+        plan([saved(tmp_path, RGB)], tmp_path / 'out/sub')
+    assert error.value.filename == str(tmp_path)
+
+
+def test_the_tool_walks_folders(run_tool, checkpoint, tiny_root, tmp_path):
+    shutil.copytree(tiny_root / 'val/LQ', tmp_path / 'photos/deep/er')
+    done = run_tool('restore.py', CONFIG, checkpoint, tmp_path / 'photos', '--recursive', '--out-dir', tmp_path / 'out',
+                    '--cfg-options', *SMALL_OPTIONS)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in sorted((tmp_path / 'out/deep/er').iterdir())] == ['00000.png', '00001.png']
 
 
 def test_an_interruption_leaves_only_whole_files(tmp_path):

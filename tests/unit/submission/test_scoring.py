@@ -134,6 +134,44 @@ def test_everything_wrong_in_a_folder_is_named(gt, predictions):
     assert len(caught.value.problems) == 7
 
 
+def test_a_submission_inside_one_folder_is_scored_and_told(gt, predictions, tmp_path):
+    """A zip that is handed in has none."""
+    files = {f'my hq/{name}': data for name, data in good_files().items()}
+    whole, outer = make_zip(tmp_path / 'x.zip', dict({'my hq/': b''}, **files)), tmp_path / 'outer'
+    outer.mkdir()
+    predictions.rename(outer / 'my hq')
+    expected = score(outer / 'my hq', gt)
+    assert 'inside' not in format_score(expected)
+    for path in (make_zip(tmp_path / 'y.zip', files), whole, outer):
+        result = score(path, gt)
+        assert result[:2] == expected[:2]
+        assert format_score(result).endswith('\ntaken from inside my hq/, as by the organiser; a zip to hand in has '
+                                             'no folder')
+    assert 'not at the top level (4)' in complaint(whole)
+    for name, said in (('a.png', 'not at the top level (3)'), ('other/a.png', 'not at the top level (4)'),
+                       ('my hq/a.png', 'extra (1): a.png'), ('my hq/in/a.png', 'not at the top level (1): in/a.png'),
+                       ('my hq/in/', 'not at the top level (1): in/'), ('../a.png', 'unsafe path (1): ../a.png'),
+                       ('my hq/../a.png', 'unsafe path (1): my hq/../a.png'), ('my hq\\a.png', 'unsafe path (1)'),
+                       ('my hq/.DS_Store', "macOS's own, not images (1): my hq/.DS_Store"),
+                       ('__MACOSX/._my hq', "macOS's own, not images (1): __MACOSX/._my hq")):
+        with pytest.raises(PredictionError) as caught:
+            score(make_zip(tmp_path / 'z.zip', {**files, name: b''}), gt)
+        assert said in str(caught.value)
+    (outer / 'b').mkdir()
+    with pytest.raises(PredictionError, match=r'not at the top level \(2\): b/, my hq/'):
+        score(outer, gt)
+    (outer / 'b').rename(outer / 'my hq/b')
+    with pytest.raises(PredictionError, match=r'not at the top level \(1\): b/$'):
+        score(outer, gt)
+
+
+def test_many_names_are_counted():
+    wanted = [f'{i:05}.png' for i in range(400)]
+    assert check_names([], wanted).lines() == [f'missing (400): {", ".join(wanted[:10])} and 390 more']
+    assert len(check_names([], wanted)) == 400
+    assert check_names([], wanted[:20]).lines() == [f'missing (20): {", ".join(wanted[:20])}']
+
+
 def test_names():
     assert check_names(NAMES, NAMES).lines() == []
     assert check_names(['a.png', 'b.jpg', 'B.png'], ['a.png', 'b.png']).lines() == [
