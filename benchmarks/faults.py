@@ -62,7 +62,7 @@ class Found(NamedTuple):
     then: str  # what happens, in words
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(force=True)  # tests run this file more than once in a process
 class FaultHook(Hook):
     """Does something after an iteration, within training."""
     action: Callable = None
