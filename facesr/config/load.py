@@ -71,7 +71,7 @@ def load_config(path, options=None, data_root=None, recorded: bool = False) -> C
     filled = fill_defaults(cfg)
     _merge_options(cfg, options or {}, path, helpers)
     check_keys(cfg)
-    _import_custom_modules(cfg)
+    _import_custom_modules(cfg, recorded)
     told = translate(cfg)
     if data_root:
         _rebase_data(cfg, data_root)
@@ -143,14 +143,21 @@ def _close_files_of(error: Exception) -> None:
         sys.unraisablehook = hook
 
 
-def _import_custom_modules(cfg: Config) -> None:
-    """Import what `custom_imports` names, and before that `facesr.register`, which a config's own list may lack."""
+def _import_custom_modules(cfg: Config, recorded: bool) -> None:
+    """Import what `custom_imports` names, and before that `facesr.register`, which a config's own list may lack.
+
+    Not what a recorded config names: looking at somebody's run runs nothing.
+    """
     customs = cfg.get('custom_imports') or {}
     names = customs.get('imports') or []
     names = [names] if isinstance(names, str) else list(names)
     cfg.custom_imports = dict(customs, imports=[REGISTER, *(name for name in names if name != REGISTER)])
     importlib.import_module(REGISTER)
     for name in cfg.custom_imports.imports[1:]:
+        if recorded:
+            warnings.warn(f'custom_imports: {name} is not imported, as the config of a work dir runs nothing; if you '
+                          'trust it, give --config', stacklevel=2)
+            continue
         try:
             importlib.import_module(name)
         except Exception as error:  # it is the user's: anything can go wrong in it

@@ -14,6 +14,7 @@ from facesr.analysis.comparison.format import check_output
 from facesr.analysis.work_dir import find_sources
 from facesr.checkpoint.io import read_checkpoint
 from facesr.config import load_config
+from facesr.engine.record import record_config
 from facesr.engine.train import train
 from facesr.submission.predictions import open_predictions
 from facesr.utils import images
@@ -258,3 +259,13 @@ def test_nothing_to_do_says_how_to_train_longer(tiny_config, run_dir, caplog):
     assert 'to train longer, for example: --resume --cfg-options total_iters=2' in caplog.text
     assert json.loads((run_dir / 'run.config.json').read_text())['total_iters'] == 1
     assert Path(run_dir / 'run.py').is_file()
+
+
+def test_a_recorded_config_imports_nothing_that_it_names(tmp_path, monkeypatch):
+    (tmp_path / 'harmful.py').write_text('raise SystemExit("was run")')
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = load_config('configs/srresnet_ffhq.py')
+    cfg.custom_imports = dict(imports=['facesr.register', 'harmful'])
+    record_config(cfg, 'run', tmp_path)
+    with pytest.warns(UserWarning, match='harmful is not imported'):
+        assert load_config(tmp_path / 'run.py', recorded=True).model.generator.num_blocks == 20
