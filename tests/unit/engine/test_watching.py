@@ -52,7 +52,7 @@ def test_waiting_for_data_is_said_with_a_remedy(tiny_config, tmp_path, monkeypat
 
 def test_validation_is_not_part_of_an_iterations_time(tiny_config, tmp_path, monkeypatch):
     from facesr.evaluation.evaluator import evaluate_loader
-    monkeypatch.setattr('facesr.evaluation.evaluator.evaluate_loader',
+    monkeypatch.setattr('facesr.engine.hooks.eval_hook.evaluate_loader',
                         lambda *args, **kwargs: (time.sleep(1.5), evaluate_loader(*args, **kwargs))[1])
     train(tiny_config(total_iters=3), 'run')
     times = [record['time'] for line in next((tmp_path / 'work').glob('*.json')).read_text().splitlines()
