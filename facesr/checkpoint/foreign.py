@@ -61,7 +61,9 @@ def read_mmengine(path, map_location) -> dict:
     Raises:
         pickle.UnpicklingError: It names something that is neither a tensor nor MMEngine's or NumPy's.
     """
-    reader = SimpleNamespace(Unpickler=_WeightsAlone, load=pickle.load, __name__='pickle')
+    # torch's old format begins with pickles that torch reads by `load`, not by the `Unpickler`.
+    reader = SimpleNamespace(Unpickler=_WeightsAlone, load=lambda *args, **how: _WeightsAlone(*args, **how).load(),
+                             __name__='pickle')
     found = torch.load(path, map_location=map_location, weights_only=False, pickle_module=reader)
     if not isinstance(found, dict) or 'message_hub' not in found:
         raise pickle.UnpicklingError('no message_hub')

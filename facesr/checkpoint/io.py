@@ -111,13 +111,22 @@ def _read(path: Path, map_location) -> dict:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # it may not be read; without a name it comes from torch's reader of a zip that is cut off
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
-            with contextlib.suppress(*NOT_A_CHECKPOINT):
-                return _normalised(read_mmengine(path, map_location), path)
-            raise CheckpointError(f'{path}: refused, because reading it would execute pickled code '
-                                  '(or it is damaged); save it again with tensors and plain values only') from error
+            return _checked(_read_mmengine_or_refuse(path, map_location), path)
         detail = f' ({error})' if isinstance(error, zipfile.BadZipFile) else ''
         raise DamagedCheckpoint(f'{path}: not a PyTorch checkpoint, or a damaged one{detail}'
                                 f'{_checkpoints_in(path.parent)}') from error
+    return _checked(checkpoint, path)
+
+
+def _read_mmengine_or_refuse(path: Path, map_location) -> dict:
+    try:
+        return read_mmengine(path, map_location)
+    except NOT_A_CHECKPOINT as error:
+        raise CheckpointError(f'{path}: refused, because reading it would execute pickled code '
+                              '(or it is damaged); save it again with tensors and plain values only') from error
+
+
+def _checked(checkpoint, path: Path) -> dict:
     checkpoint = _normalised(checkpoint, path)
     check_shape(checkpoint, path)
     return checkpoint

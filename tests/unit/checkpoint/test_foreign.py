@@ -1,4 +1,5 @@
 """Checkpoints of other programs: the weights arrive where they belong, and nothing is run to read them."""
+import pickle
 import re
 import sys
 import types
@@ -119,14 +120,23 @@ def mmengine(monkeypatch):
     return HistoryBuffer
 
 
-def test_mmagic_s_training_checkpoint(tmp_path, mmengine, monkeypatch):
+def in_the_old_format(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def as_a_bare_pickle(content, path):
+    path.write_bytes(pickle.dumps(content, 2))
+
+
+@pytest.mark.parametrize('write', [torch.save, in_the_old_format])
+def test_mmagic_s_training_checkpoint(write, tmp_path, mmengine, monkeypatch):
     torch.manual_seed(0)
     model = build_restorer(load_config(CONFIG, SMALL))
     weights = {**model.state_dict(), 'data_preprocessor.mean': torch.zeros(3), 'step_counter': torch.tensor(7)}
     buffer = mmengine()
     buffer.kinds = {}
     content = dict(meta=dict(iter=5, cfg='a'), state_dict=weights, message_hub=dict(log_scalars=dict(loss=buffer)))
-    torch.save(content, tmp_path / 'a.pth')
+    write(content, tmp_path / 'a.pth')
     monkeypatch.delitem(sys.modules, 'mmengine.logging')
     assert read_checkpoint(tmp_path / 'a.pth')['meta'] == {}
     with torch.no_grad():
@@ -140,11 +150,13 @@ class Harmful:
         return print, ('was run', )
 
 
-def test_other_code_stays_refused(tmp_path, mmengine, capsys):
+@pytest.mark.parametrize('write', [torch.save, in_the_old_format, as_a_bare_pickle])
+@pytest.mark.parametrize('alone', [False, True])
+def test_other_code_stays_refused(write, alone, tmp_path, mmengine, capsys):
+    """Also where it is the first thing in a file: torch reads its old format's beginning in another way."""
     buffer = mmengine()
     buffer.kinds = {}
-    content = dict(state_dict={}, message_hub=dict(a=buffer, b=Harmful()))
-    torch.save(content, tmp_path / 'a.pth')
+    write(Harmful() if alone else dict(state_dict={}, message_hub=dict(a=buffer, b=Harmful())), tmp_path / 'a.pth')
     with pytest.raises(CheckpointError, match='refused, because reading it would execute pickled code'):
         read_checkpoint(tmp_path / 'a.pth')
     assert 'was run' not in capsys.readouterr().out
