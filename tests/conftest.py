@@ -122,6 +122,21 @@ def tiny_config(tiny_root, tiny_options):
 
 
 @pytest.fixture
+def written(tmp_path):
+    """Writes a config in the organiser's form (see mmediting_forms.py) with more lines, and loads it."""
+    from mmediting_forms import organiser
+
+    from facesr.config import load_config
+
+    def load(*more, options=None, data_root=None):
+        path = tmp_path / 'flat.py'
+        path.write_text(organiser('data/FFHQ', *more))
+        return load_config(path, options, data_root)
+
+    return load
+
+
+@pytest.fixture
 def run_command():
     """Runs `[python, script, arguments...]` as a user would, but in this process; returns the completed process."""
     from in_process import run_in_process

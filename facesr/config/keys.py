@@ -83,7 +83,6 @@ def either(words: str, *kinds: Kind) -> Kind:
 
 TEXT = Kind('a text', lambda value: isinstance(value, str) and bool(value))
 FLAG = Kind('True or False', lambda value: isinstance(value, bool))
-NUMBER = Kind('a number', _is_number)
 POSITIVE = Kind('a number above 0', lambda value: _is_number(value) and value > 0)
 DICT = Kind('a dict', lambda value: isinstance(value, dict))
 TYPED = Kind('a dict with a "type"', _is_typed)

@@ -13,18 +13,6 @@ from facesr.utils.errors import UserError
 CONFIG = 'configs/srresnet_ffhq.py'
 
 
-@pytest.fixture
-def written(tmp_path):
-    """Writes a config in the organiser's form with more lines, and loads it."""
-
-    def load(*more, options=None, data_root=None):
-        path = tmp_path / 'flat.py'
-        path.write_text(organiser('data/FFHQ', *more))
-        return load_config(path, options, data_root)
-
-    return load
-
-
 @pytest.mark.parametrize('level', CLOSED)
 def test_a_key_that_nobody_reads_is_refused_at_every_level(level, written):
     """In a file, and as an option of one."""

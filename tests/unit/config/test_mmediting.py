@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from mmcv import Config
 from mmedit.datasets.pipelines import Compose
-from mmediting_forms import organiser
 
 from facesr.config import config_text, filled_in, load_config, notices, train_dataset_cfgs
 from facesr.datasets.degrade import training_recipe
@@ -13,18 +12,6 @@ from facesr.utils.errors import UserError
 from facesr.utils.random import seeded
 
 DEGRADATION = slice(3, 10)  # of the organiser's training pipeline
-
-
-@pytest.fixture
-def written(tmp_path):
-    """Writes a config in the organiser's form with more lines, and loads it."""
-
-    def load(*more, options=None, data_root=None):
-        path = tmp_path / 'flat.py'
-        path.write_text(organiser('data/FFHQ', *more))
-        return load_config(path, options, data_root)
-
-    return load
 
 
 def types(pipeline) -> list:

@@ -53,7 +53,7 @@ def test_the_transforms_of_mmediting_can_be_kept(flat, log):
 
 def test_resume_from(flat, tmp_path, log):
     train(flat(), 'flat', validate=False)
-    train(flat('total_iters = 3', f'resume_from = "{tmp_path}/work/iter_2.pth"'), 'flat', validate=False)
+    train(flat('total_iters = 3', f'resume_from = {str(tmp_path / "work" / "iter_2.pth")!r}'), 'flat', validate=False)
     assert 'at iteration 2' in log()
     train(flat('total_iters = 4', 'auto_resume = True'), 'flat', validate=False)
     assert read_checkpoint(tmp_path / 'work/latest.pth')['meta']['iter'] == 4
