@@ -8,7 +8,7 @@ from facesr.config import Config, batch_size
 from facesr.utils import dist
 
 SECTIONS = ('model', 'train_cfg', 'test_cfg', 'optimizers', 'lr_config', 'degradation', 'gt_patch_size', 'amp', 'ema',
-            'grad_clip', 'channels_last', 'degrade_jpeg')
+            'grad_clip', 'channels_last')
 EVALUATION = ('save_best', 'rule')
 # Of transforms: where images come from and go to, not what they look like.
 FILLED_IN = ('gt_patch_size', 'degradation')  # from the config's top level, where it has them
