@@ -54,30 +54,33 @@ def _gated(x: torch.Tensor) -> torch.Tensor:
 
 @BACKBONES.register_module()
 class NAFUNet(nn.Module):
-    """NAFNet's U-Net on the LQ image, with SRResNet's beginning and end: features at 1, 1/2, 1/4 ... of its size.
+    """NAFNet's U-Net on patches of the LQ image: features at 1/2, 1/4, 1/8 ... of its size.
 
-    A 3x3 convolution makes features of the LQ image. On the way down 2x2 convolutions halve the size, on the way up
-    1x1 convolutions and pixel shuffle double it, and what had that size before is added. One 3x3 convolution and
-    pixel shuffle make the HQ image, to which the bilinearly upscaled LQ image is added. Lower levels and the means
-    in the blocks see the whole face. Sides that are no multiples of 2 ** (levels - 1) are padded by repeating the
-    border, and what that adds is cut off again.
+    Patches of 2x2 pixels become channels (pixel unshuffle), of which a 3x3 convolution makes features: the full size,
+    where operations are dearest, has no blocks. On the way down 2x2 convolutions halve the size, on the way up 1x1
+    convolutions and pixel shuffle double it, and what had that size before is added. One 3x3 convolution and pixel
+    shuffle make the HQ image, to which the bilinearly upscaled LQ image is added. Lower levels and the means in the
+    blocks see the whole face. Sides that are no multiples of patch_size * 2 ** (levels - 1) are padded by repeating
+    the border, and what that adds is cut off again.
 
     Args:
         in_channels (int): Channels of the LQ image. Default: 3.
         out_channels (int): Channels of the HQ image; as many as `in_channels`. Default: 3.
-        mid_channels (tuple[int]): Channels of each level, the full size first.
+        mid_channels (tuple[int]): Channels of each level, the finest first.
         num_blocks (tuple[int]): Blocks of each level on the way down; the last level's are the middle.
-        num_up_blocks (tuple[int]): Blocks of each level on the way up, the full size first: one level fewer.
+        num_up_blocks (tuple[int]): Blocks of each level on the way up, the finest first: one level fewer.
+        patch_size (int): LQ pixels to a side of what is one position of the finest level. Default: 2.
         upscale_factor (int): Default: 4.
 
     Raises:
         ValueError: The numbers of levels do not go together, or the image would have other channels.
 
-    Sources: NAFNet as above; the tail and the bilinear skip: MMEditing's `MSRResNet`, with one pixel shuffle.
+    Sources: NAFNet as above; pixel unshuffle before the first convolution: ESPCN's idea reversed, as in FFDNet
+    (Zhang et al., TIP 2018); the bilinear skip: MMEditing's `MSRResNet`.
     """
 
-    def __init__(self, in_channels: int = 3, out_channels: int = 3, mid_channels=(32, 56, 96, 144),
-                 num_blocks=(1, 2, 2, 4), num_up_blocks=(2, 3, 3), upscale_factor: int = 4):
+    def __init__(self, in_channels: int = 3, out_channels: int = 3, mid_channels=(64, 96, 128),
+                 num_blocks=(2, 2, 4), num_up_blocks=(3, 3), patch_size: int = 2, upscale_factor: int = 4):
         super().__init__()
         levels = len(mid_channels)
         if len(num_blocks) != levels or len(num_up_blocks) != levels - 1:
@@ -86,13 +89,13 @@ class NAFUNet(nn.Module):
         if in_channels != out_channels:
             raise ValueError(f'in_channels is {in_channels}, out_channels {out_channels}: the image is added to the '
                              'result, so both are the same')
-        self.upscale_factor, self.multiple = upscale_factor, 2 ** (levels - 1)
-        self.head = nn.Conv2d(in_channels, mid_channels[0], 3, padding=1)
+        self.upscale_factor, self.patch_size, self.multiple = upscale_factor, patch_size, patch_size * 2 ** (levels - 1)
+        self.head = nn.Conv2d(in_channels * patch_size**2, mid_channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(map(_blocks, mid_channels, num_blocks))
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, 2) for fine, coarse in _pairs(mid_channels))
         self.up = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for fine, coarse in _pairs(mid_channels))
         self.decoder = nn.ModuleList(map(_blocks, mid_channels, num_up_blocks))
-        self.tail = nn.Conv2d(mid_channels[0], out_channels * upscale_factor**2, 3, padding=1)
+        self.tail = nn.Conv2d(mid_channels[0], out_channels * (upscale_factor * patch_size)**2, 3, padding=1)
         with torch.no_grad():  # it begins close to the upscaled LQ image
             self.tail.weight.mul_(0.1)
             self.tail.bias.zero_()
@@ -104,13 +107,13 @@ class NAFUNet(nn.Module):
         """LQ (n, 3, h, w) in [0, 1], RGB -> HQ (n, 3, scale h, scale w), not clipped."""
         height, width = x.shape[-2:]
         padded = functional.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode='replicate')
-        y, skips = self.encoder[0](self.head(padded)), []
+        y, skips = self.encoder[0](self.head(functional.pixel_unshuffle(padded, self.patch_size))), []
         for down, blocks in zip(self.down, self.encoder[1:], strict=True):
             skips.append(y)
             y = blocks(down(y))
         for up, blocks in reversed(list(zip(self.up, self.decoder, strict=True))):
             y = blocks(functional.pixel_shuffle(up(y), 2) + skips.pop())
-        hq = functional.pixel_shuffle(self.tail(y), self.upscale_factor)
+        hq = functional.pixel_shuffle(self.tail(y), self.upscale_factor * self.patch_size)
         hq = hq[..., :height * self.upscale_factor, :width * self.upscale_factor]
         return hq + functional.interpolate(x, scale_factor=self.upscale_factor, mode='bilinear', align_corners=False)
 
