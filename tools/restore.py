@@ -1,14 +1,15 @@
 """Restore any images: files or folders of PNG, JPEG and whatever else Pillow opens, of any size, as PNGs."""
 import sys
+from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
-from facesr.utils.choices import TILE
+from facesr.utils.choices import FOR_PHOTOS, TILE
 from facesr.utils.cli import (
     ArgumentParser,
-    add_checkpoint_argument,
-    add_config_arguments,
     add_inference_arguments,
+    add_override_arguments,
+    add_weights_argument,
     natural_int,
 )
 from facesr.utils.errors import UserError, report_user_errors
@@ -18,12 +19,14 @@ from facesr.utils.terminal import say
 def parse_args():
     parser = ArgumentParser(
         description=__doc__, former={'--out': '--out-dir'},
+        usage='%(prog)s [CONFIG CHECKPOINT] INPUT [INPUT ...] --out-dir DIR [options]',
         epilog='PNGs are named like their inputs. Earlier ones of this tool are replaced, nothing else is. Grey images '
         'stay grey; transparency (upscaled bicubically) and ICC profiles are kept; EXIF rotation is carried out, other '
         'EXIF data are not copied; deeper colours become 8 bits.')
-    add_config_arguments(parser, data=False)
-    add_checkpoint_argument(parser)
-    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='an image, or a folder of them')
+    add_override_arguments(parser, data=False)
+    add_weights_argument(parser, f'{FOR_PHOTOS}, for photos from anywhere')
+    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='an image, or a folder of them; before the first, '
+                        'CONFIG (which ends in .py) and CHECKPOINT may stand')
     parser.add_argument('--out-dir', metavar='DIR', required=True, help='folder for the PNGs')
     parser.add_argument('--recursive', action='store_true',
                         help='take images in sub-folders too; their PNGs go to the same sub-folders of DIR')
@@ -40,12 +43,21 @@ def parse_args():
     parser.add_argument('--face-weights', metavar='FILE',
                         help="weights of facexlib's face detector (default: those in facexlib's folder)")
     add_inference_arguments(parser)
-    return parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args()
+    args.config = args.checkpoint = None
+    if Path(args.inputs[0]).suffix == '.py':
+        if len(args.inputs) < 3:
+            parser.error('after CONFIG come CHECKPOINT and at least one INPUT')
+        args.config, args.checkpoint, *args.inputs = args.inputs
+    elif args.weights is None:
+        args.weights = FOR_PHOTOS
+    return args
 
 
 @report_user_errors
 def main():
     args = parse_args()
+    from facesr.checkpoint.shipped import named_network
     from facesr.config import load_config
     from facesr.inference.faces import build_face_finder
     from facesr.inference.network import network
@@ -60,7 +72,8 @@ def main():
     images, others = find_images(args.inputs, args.recursive, args.out_dir)
     jobs = plan(images, args.out_dir, args.crop_faces, args.skip_existing,
                 args.inputs if args.recursive else ())
-    model = load_model(load_config(args.config, args.cfg_options), args.checkpoint, args.ema)
+    config, checkpoint, _ = named_network(args.config, args.checkpoint, args.weights)
+    model = load_model(load_config(config, args.cfg_options), checkpoint, args.ema)
     device = next(model.parameters()).device
     finder = build_face_finder(args.face_weights, device) if args.crop_faces else None
     net = network(model, self_ensemble=args.self_ensemble, amp=args.amp)

@@ -5,10 +5,9 @@ import _bootstrap  # noqa: F401
 
 from facesr.utils.cli import (
     ArgumentParser,
-    add_checkpoint_argument,
-    add_config_arguments,
     add_images_argument,
     add_inference_arguments,
+    add_network_arguments,
     natural_int,
 )
 from facesr.utils.errors import report_user_errors
@@ -17,8 +16,7 @@ from facesr.utils.terminal import say
 
 def parse_args():
     parser = ArgumentParser(description=__doc__)
-    add_config_arguments(parser)
-    add_checkpoint_argument(parser)
+    add_network_arguments(parser)
     add_inference_arguments(parser)
     add_images_argument(parser, 'show these and restore no others')
     parser.add_argument('--crop', nargs=3, type=natural_int, metavar=('X', 'Y', 'SIZE'),
@@ -40,6 +38,7 @@ def main():
     args = parse_args()
     from facesr.analysis.examples import best_median_worst, named
     from facesr.analysis.figures.results import plot_comparison
+    from facesr.checkpoint.shipped import named_network
     from facesr.config import load_config
     from facesr.evaluation.test import load_split
     from facesr.inference.network import network
@@ -48,6 +47,7 @@ def main():
     from facesr.utils.files import output_file
     choose_device(args.device)
     out = output_file(args.out, '.png')
+    args.config, args.checkpoint, _ = named_network(args.config, args.checkpoint, args.weights)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, 'val')
     model = load_model(cfg, args.checkpoint, args.ema)

@@ -6,10 +6,9 @@ import _bootstrap  # noqa: F401
 from facesr.utils.choices import SPLITS
 from facesr.utils.cli import (
     ArgumentParser,
-    add_checkpoint_argument,
-    add_config_arguments,
     add_inference_arguments,
     add_mmediting_arguments,
+    add_network_arguments,
 )
 from facesr.utils.errors import UserError, report_user_errors
 from facesr.utils.terminal import say
@@ -17,8 +16,7 @@ from facesr.utils.terminal import say
 
 def parse_args():
     parser = ArgumentParser(description=__doc__, former={'--save-path': '--out-dir'})
-    add_config_arguments(parser)
-    add_checkpoint_argument(parser)
+    add_network_arguments(parser)
     add_inference_arguments(parser)
     parser.add_argument('--split', choices=SPLITS, default='val', help='val has GT, test has none (default: val)')
     parser.add_argument(
@@ -70,6 +68,7 @@ def main():
     args = parse_args()
     check_outputs(args)
     from facesr.checkpoint.io import newest_of
+    from facesr.checkpoint.shipped import named_network
     from facesr.config import load_config
     from facesr.evaluation.metrics import build_metrics
     from facesr.evaluation.test import format_split, load_split, run_test, write_metrics
@@ -78,6 +77,7 @@ def main():
     from facesr.submission.archive import write_record
     from facesr.utils.device import choose_device
     choose_device(args.device)
+    args.config, args.checkpoint, _ = named_network(args.config, args.checkpoint, args.weights)
     args.checkpoint = newest_of(args.checkpoint)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
     loader = load_split(cfg, args.split)

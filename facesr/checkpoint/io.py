@@ -19,7 +19,7 @@ from facesr.checkpoint.foreign import plain_checkpoint, read_mmengine
 from facesr.checkpoint.integrity import check_archive, check_shape
 from facesr.checkpoint.naming import LATEST, numbered_checkpoints
 from facesr.checkpoint.safetensors import is_safetensors, read_safetensors
-from facesr.checkpoint.weights import GENERATOR
+from facesr.checkpoint.weights import GENERATOR, NOTICE
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint
 from facesr.utils.files import require_space, write_atomic
@@ -164,8 +164,8 @@ def is_whole(path) -> bool:
 
 def _read_generator(path: Path, map_location) -> dict:
     weights, about = read_safetensors(path)
-    origin = dict(exp_name=about['config']) if 'config' in about else {}
-    return dict(meta=origin, state_dict={GENERATOR + name: value.to(map_location) for name, value in weights.items()})
+    meta = {key: about[said] for key, said in (('exp_name', 'config'), (NOTICE, NOTICE)) if said in about}
+    return dict(meta=meta, state_dict={GENERATOR + name: value.to(map_location) for name, value in weights.items()})
 
 
 def _normalised(checkpoint, path) -> dict:

@@ -9,7 +9,7 @@ import torch
 
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint, UserError
 
-DIGEST = 'sha256'  # among what a file says about itself
+DIGEST, PRECISION = 'sha256', 'precision'  # among what a file says about itself
 KEY = 'facesr'  # one entry of metadata, of JSON: the library writes several in random order, and no file twice
 
 
@@ -34,8 +34,13 @@ def is_safetensors(path: Path) -> bool:
 
 
 def encode_safetensors(model, about: dict) -> bytes:
-    """The generator's weights, named as in its own `state_dict`, with `about` as JSON in the metadata."""
-    weights = {name: value.contiguous() for name, value in model.generator.state_dict().items()}
+    """The generator's weights, named as in its own `state_dict`, with `about` as JSON in the metadata.
+
+    They are stored in `about`'s precision ('float16'), if it says one, else as they are.
+    """
+    half = about.get(PRECISION) == 'float16'
+    weights = {name: (value.half() if half and value.is_floating_point() else value).contiguous()
+               for name, value in model.generator.state_dict().items()}
     about = dict(about, **{DIGEST: digest(weights, about)})
     return require_library('safetensors.torch').save(weights, {KEY: json.dumps(about)})
 

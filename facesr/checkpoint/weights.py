@@ -1,18 +1,24 @@
 """Putting a checkpoint's weights into a model: all of them, or an error and none."""
+from functools import cache
 from pathlib import Path
 
 from torch import nn
 
 from facesr.checkpoint.foreign import EMA, GENERATOR, restorer_weights
+from facesr.utils.cli import note
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import CheckpointError
+from facesr.utils.terminal import plain
 
 # What serves training alone: a model may have it and a checkpoint not, and the other way round.
 TRAINING_ONLY = ('discriminator.', 'perceptual_loss.')
+NOTICE = 'notice'  # in a checkpoint's meta: what whoever uses it is to know
 
 
 def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool = False) -> None:
     """Put a checkpoint's weights into a model: all of them, or an error and none.
+
+    What the checkpoint has as a notice is told on stderr, once.
 
     A moving average in the checkpoint is passed over by a model that has none; a model's own starts
     from the generator where the checkpoint has none. A discriminator (and the weights of MMEditing's perceptual
@@ -48,6 +54,14 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool
         raise CheckpointError(f'{path} does not fit this config: weights {found}{made_by}; '
                               'give the config and the checkpoint that belong together')
     model.load_state_dict(theirs)
+    if checkpoint['meta'].get(NOTICE):
+        _tell(plain(f'{Path(path).name}: {checkpoint["meta"][NOTICE]}'))
+
+
+@cache
+def _tell(notice: str) -> None:
+    """Once in a process, however often the weights are loaded."""
+    note(notice)
 
 
 def generator_weights(checkpoint: dict, path: str | Path, ema: bool = False) -> dict:

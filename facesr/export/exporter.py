@@ -12,6 +12,7 @@ from torch import nn
 
 import facesr
 from facesr.checkpoint.io import newest_of, read_checkpoint
+from facesr.checkpoint.safetensors import PRECISION
 from facesr.config import Config
 from facesr.export.formats import FORMATS, IN, OUT
 from facesr.models.build import count_parameters, load_model
@@ -30,14 +31,19 @@ class ExportError(UserError):
 
 
 class Exported(NamedTuple):
-    """A written file; `difference` is the largest to the checkpoint, None where nothing could run the file."""
+    """A written file.
+
+    `difference` is the largest to the checkpoint (rounded to half precision, if it was), None where nothing could run
+    the file; `rounding` is the largest that half precision makes, None in full precision.
+    """
     path: Path
     difference: float | None
     runtime: str
+    rounding: float | None = None
 
 
 def export_checkpoint(cfg: Config, checkpoint: str | Path, kind: str, ema: bool = False, publish: bool = False,
-                      out: str | Path | None = None) -> Exported:
+                      out: str | Path | None = None, half: bool = False, notes: dict | None = None) -> Exported:
     """Write a checkpoint's generator in another format.
 
     The network takes `lq` (n, 3, h, w), RGB in [0, 1], float32, of any n, h and w, and gives `hq` (n, 3,
@@ -53,12 +59,17 @@ def export_checkpoint(cfg: Config, checkpoint: str | Path, kind: str, ema: bool 
             `publish_model.py` does. 'pth' always has them. Default: False.
         out (str | Path | None): The file. Default: beside the checkpoint, named after it, or to publish after
             the config.
+        half (bool): Store weights as float16, half as large ('safetensors' alone). Default: False.
+        notes (dict[str, str] | None): What else the file is to say about itself. Default: None.
 
     Raises:
         UserError: The checkpoint is missing, unsafe or of another model, a library is missing, the file's
-            name is taken or has another suffix, or the exported network differs by more than `TOLERANCE`.
+            name is taken or has another suffix, a note has the name of what a file says anyway, or the exported
+            network differs by more than `TOLERANCE`.
     """
     how = FORMATS[kind]
+    if half and kind != 'safetensors':
+        raise UserError(f'--half: weights of --format {kind} stay float32; use --format safetensors')
     publish = publish or kind == 'pth'
     path = output_file(out, how.suffix) if out else _default_path(cfg, checkpoint, how.suffix, ema, publish)
     how.require()
@@ -66,8 +77,16 @@ def export_checkpoint(cfg: Config, checkpoint: str | Path, kind: str, ema: bool 
     model = load_model(cfg, checkpoint, ema, 'cpu', stored)  # a GPU's convolutions may round to TF32
     if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
         raise ExportError(f'{checkpoint}: weights are NaN or infinite; export an earlier checkpoint')
-    expected = _run(model.generator, _random_images())
+    expected, rounding = _run(model.generator, _random_images()), None
+    if half:
+        full, expected = expected, _run(_rounded(model.generator, checkpoint), _random_images())
+        rounding = _difference(expected, full)
     about = describe(cfg, checkpoint, stored['meta'], model.generator, ema, expected[0].shape[-1] // SHAPES[0][-1])
+    about |= {PRECISION: 'float16'} if half else {}
+    for key, value in (notes or {}).items():
+        if key in about:
+            raise UserError(f'--note {key}=...: {key} is said anyway ({about[key]!r}); give another key')
+        about[key] = str(value)
     data = _encoded(model, kind, about, _name(cfg))
     if publish:
         path = path.with_name(f'{path.stem}-{hashlib.sha256(data).hexdigest()[:8]}{path.suffix}')
@@ -76,7 +95,17 @@ def export_checkpoint(cfg: Config, checkpoint: str | Path, kind: str, ema: bool 
         Path(temporary).write_bytes(data)
         net, runtime = how.load(temporary, model)
         difference = None if net is None else _compared(net, expected, f'{path}: not written', runtime, _name(cfg))
-    return Exported(path, difference, runtime)
+    return Exported(path, difference, runtime, rounding)
+
+
+def _rounded(generator: nn.Module, checkpoint) -> nn.Module:
+    """The generator, its weights as float16 has them."""
+    weights = {name: value.half().to(value.dtype) if value.is_floating_point() else value
+               for name, value in generator.state_dict().items()}
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise ExportError(f'{checkpoint}: weights are too large for float16; leave --half out')
+    generator.load_state_dict(weights)
+    return generator
 
 
 def _encoded(model: nn.Module, kind: str, about: dict, name: str) -> bytes:
@@ -108,7 +137,8 @@ def format_export(done: Exported) -> str:
         check = f'not compared with the checkpoint: pip install {done.runtime.lower().replace(" ", "")}'
     else:
         check = f'differs from the checkpoint by at most {done.difference:.2g} in {done.runtime}'
-    return f'{done.path} ({done.path.stat().st_size / 2**20:.2f} MiB{opset}; {check})'
+    half = '' if done.rounding is None else f'; half precision changes outputs by at most {done.rounding:.2g}'
+    return f'{done.path} ({done.path.stat().st_size / 2**20:.2f} MiB{opset}; {check}{half})'
 
 
 def describe(cfg: Config, checkpoint: str | Path, meta: dict, generator: nn.Module, ema: bool, scale: int) -> dict:

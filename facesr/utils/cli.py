@@ -84,10 +84,29 @@ class ConfigOptions(argparse.Action):
             parser.error(f'{option_string}: cannot read {" ".join(values)!r}; write KEY=VALUE, lists as KEY=[1,2]')
 
 
+CONFIG_HELP = 'config file, for example configs/srresnet_ffhq.py'
+CHECKPOINT_HELP = 'checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth'
+
+
 def add_config_arguments(parser: ArgumentParser, data: bool = True) -> None:
     """CONFIG and `add_override_arguments`."""
-    parser.add_argument('config', metavar='CONFIG', help='config file, for example configs/srresnet_ffhq.py')
+    parser.add_argument('config', metavar='CONFIG', help=CONFIG_HELP)
     add_override_arguments(parser, data)
+
+
+def add_network_arguments(parser: ArgumentParser) -> None:
+    """CONFIG and CHECKPOINT, or --weights instead, as `facesr.checkpoint.shipped.named_network` takes them."""
+    parser.add_argument('config', metavar='CONFIG', nargs='?', help=CONFIG_HELP)
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', nargs='?', help=CHECKPOINT_HELP)
+    add_override_arguments(parser)
+    add_weights_argument(parser)
+
+
+def add_weights_argument(parser: ArgumentParser, default: str = '') -> None:
+    """--weights, with words for what is taken without it and CONFIG and CHECKPOINT."""
+    parser.add_argument('--weights', metavar='NAME', help='instead of CONFIG and CHECKPOINT: a name in weights/, for '
+                        'example naf_unet_ffhq, or a .safetensors file of tools/export.py'
+                        + (f' (default: {default})' if default else ''))
 
 
 def add_override_arguments(parser: ArgumentParser, data: bool = True) -> None:
@@ -99,12 +118,6 @@ def add_override_arguments(parser: ArgumentParser, data: bool = True) -> None:
         '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE',
         help='override config keys, for example total_iters=1000 data.train_dataloader.samples_per_gpu=4; '
         'comes after CONFIG')
-
-
-def add_checkpoint_argument(parser: ArgumentParser) -> None:
-    """CHECKPOINT, which follows CONFIG."""
-    parser.add_argument('checkpoint', metavar='CHECKPOINT',
-                        help='checkpoint file, for example work_dirs/srresnet_ffhq/latest.pth')
 
 
 def add_device_argument(parser: ArgumentParser) -> None:

@@ -19,17 +19,20 @@ PARAMETERS = {
     'configs/rrdbnet_ffhq.py': 636_947,
     'configs/rrdbnet_ffhq_cosine.py': 636_947,
     'configs/rrdbnet_ffhq_original.py': 16_697_987,
-    'configs/recommended_ffhq.py': 1_812_995,
+    'configs/recommended_ffhq.py': 1_234_048,
     'configs/esrgan_ffhq.py': 636_947,  # and its discriminator's 1,061,417: tests/unit/models/test_esrgan.py
-    'configs/naf_unet_ffhq.py': 1_265_424,
+    'configs/naf_unet_ffhq.py': 1_234_048,
+    'configs/naf_unet_ffhq_second_order.py': 1_234_048,
     'configs/plksr_ffhq.py': 1_804_288,
     'configs/safmn_ffhq.py': 1_795_728,
     'configs/sample/srresnet_sample.py': 1_812_995,
     'configs/sample/rrdbnet_sample.py': 636_947,
+    'configs/sample/naf_unet_sample.py': 1_234_048,
 }
 BUDGET = 1_821_085
 # What lets a config run without the checkpoint and the weights of others that it starts from.
-ALONE = {'configs/esrgan_ffhq.py': {'gt_patch_size': 128, 'load_from': None, 'model.perceptual_loss': None}}
+ALONE = {'configs/esrgan_ffhq.py': {'gt_patch_size': 128, 'load_from': None, 'model.perceptual_loss': None},
+         'configs/naf_unet_ffhq_second_order.py': {'load_from': None}}
 
 
 def test_every_shipped_config_has_its_count():
