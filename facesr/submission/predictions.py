@@ -19,6 +19,9 @@ ALL, SOME = 20, 10  # names of a kind that are all listed; of more, how many
 EXPECTED = 10_000  # images, where it is not known how many there have to be
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # Python decompresses the others without a limit
 NESTED, MACOS = 'not at the top level', "macOS's own, not images"
+# The organiser's script enters a folder only where it is all that was in the zip, hidden files included.
+HIDES = ("macOS's own beside the folder, so that the organiser's script finds no images; zip the images without their "
+         "folder, or take these out: zip -d FILE '__MACOSX/*' '*.DS_Store'")
 UNSAFE, TWICE, ENCRYPTED = 'unsafe path', 'more than once', 'encrypted'
 
 
@@ -72,10 +75,11 @@ class Predictions:
         names (list[str]): Of the files that may be read, sorted; whether they are images is seen when they are.
         problems (Problems): With everything else that is there.
         inside (str): The one folder that all of it is in, where that was allowed; else ''.
+        passed_over (list[str]): What macOS has put beside the images, where that was allowed.
     """
 
     def __init__(self, path: str | Path):
-        self.path, self.names, self.problems, self.inside = Path(path), [], Problems(), ''
+        self.path, self.names, self.problems, self.inside, self.passed_over = Path(path), [], Problems(), '', []
 
     def __enter__(self):
         return self
@@ -107,18 +111,21 @@ class FolderPredictions(Predictions):
 
     Args:
         path (str | Path): The folder.
-        one_folder (bool): They may be in a folder in it, if nothing else is. Default: False.
+        as_organiser (bool): Take what the organiser's script takes, too: images in a folder in it, if nothing else is,
+            and what macOS puts beside them. Default: False.
     """
 
-    def __init__(self, path: str | Path, one_folder: bool = False):
+    def __init__(self, path: str | Path, as_organiser: bool = False):
         super().__init__(path)
         entries = list(os.scandir(path))
         seen = [entry for entry in entries if not entry.name.startswith('.') and not is_macos(entry.name)]
-        if one_folder and len(seen) == 1 and seen[0].is_dir():
+        if as_organiser and len(seen) == 1 and seen[0].is_dir():
             self.inside = seen[0].name
             entries = [entry for entry in entries if entry is not seen[0]] + list(os.scandir(seen[0]))
         for entry in entries:
-            if entry.is_dir():
+            if is_macos(entry.name) and as_organiser:
+                self.passed_over.append(entry.name)
+            elif entry.is_dir():
                 self.problems.add(NESTED, f'{entry.name}/')
             elif is_macos(entry.name):
                 self.problems.add(MACOS, entry.name)
@@ -146,14 +153,15 @@ class ZipPredictions(Predictions):
     Args:
         path (str | Path): The zip.
         expected (int): How many images there should be; bounds what is read of its directory.
-        one_folder (bool): They may be in a folder in it, if nothing else is. Default: False.
+        as_organiser (bool): As of `FolderPredictions`. Default: False.
 
     Raises:
         UserError: It is no zip, a damaged one, or one with far more files than expected.
     """
 
-    def __init__(self, path: str | Path, expected: int = EXPECTED, one_folder: bool = False):
+    def __init__(self, path: str | Path, expected: int = EXPECTED, as_organiser: bool = False):
         super().__init__(path)
+        self._as_organiser = as_organiser
         most = 2 * expected + 1000  # macOS doubles them
         self._file = _LimitedFile(path, 512 * most)
         try:
@@ -166,7 +174,7 @@ class ZipPredictions(Predictions):
         if count > most:
             self.close()
             raise UserError(f'{path}: has {count:,} files, where {expected:,} images are expected')
-        self.inside = self._one_folder() if one_folder else ''
+        self.inside = self._one_folder() if as_organiser else ''
         for info in self._zip.infolist():
             self._look_at(info)
         self.names = sorted(self._entries)
@@ -210,7 +218,7 @@ class ZipPredictions(Predictions):
         if _is_unsafe(info):
             self.problems.add(UNSAFE, name)
         elif is_macos(name):
-            self.problems.add(MACOS, name)
+            self._look_at_macos(name)
         elif info.is_dir() or len(parts) != 1:
             self.problems.add(NESTED, name)
         elif kind not in (0, stat.S_IFREG):
@@ -221,6 +229,14 @@ class ZipPredictions(Predictions):
             self.problems.add(ENCRYPTED, name)
         else:
             self._entries[name] = info
+
+    def _look_at_macos(self, name: str) -> None:
+        if not self._as_organiser:
+            self.problems.add(MACOS, name)
+        elif self.inside and PurePosixPath(name).parts[0] != self.inside:
+            self.problems.add(HIDES, name)
+        else:
+            self.passed_over.append(name)
 
 
 def _is_unsafe(info: zipfile.ZipInfo) -> bool:
@@ -246,23 +262,23 @@ class _LimitedFile(io.BufferedReader):
         return data
 
 
-def open_predictions(path: str | Path, expected: int = EXPECTED, one_folder: bool = False) -> Predictions:
+def open_predictions(path: str | Path, expected: int = EXPECTED, as_organiser: bool = False) -> Predictions:
     """Images in a folder or a zip.
 
     Args:
         path (str | Path): The folder or zip.
         expected (int): How many images there should be. Default: 10,000.
-        one_folder (bool): They may be in a folder in it, if nothing else is. Default: False.
+        as_organiser (bool): As of `FolderPredictions`. Default: False.
 
     Raises:
         UserError: There is neither.
     """
     path = Path(path)
     if path.is_dir():
-        return FolderPredictions(path, one_folder)
+        return FolderPredictions(path, as_organiser)
     if not path.is_file():
         raise UserError(f'{path}: no such folder or zip')
-    return ZipPredictions(path, expected, one_folder)
+    return ZipPredictions(path, expected, as_organiser)
 
 
 def printable(name: str) -> str:

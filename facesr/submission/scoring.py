@@ -29,18 +29,20 @@ class ImageScore(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What the organiser would say: mean PSNR in dB, `ImageScore` of each image in the GT's order, and the folder that
-    they were inside, if not at the top level.
+    """What the organiser would say: mean PSNR in dB, `ImageScore` of each image in the GT's order, the folder that
+    they were inside, if not at the top level, and how many files of macOS's were passed over.
     """
     psnr: float
     images: list
     inside: str = ''
+    passed_over: int = 0
 
 
 def score(path: str | Path, gt: dict) -> Score:
     """PSNR of a folder or zip of HQ images: RGB, 8 bits, whole images, the mean of all.
 
-    As the organiser's script does, it takes images inside one folder, where there is nothing beside it.
+    As the organiser's script does, it takes images inside one folder, where there is nothing beside it, and passes over
+    what macOS puts beside images (other extra files, which are mistakes, are refused).
 
     Args:
         path (str | Path): The folder or zip.
@@ -51,13 +53,14 @@ def score(path: str | Path, gt: dict) -> Score:
             wrong size, not an 8-bit RGB PNG, or unreadable.
         UserError: A GT image is unreadable or not 8-bit RGB.
     """
-    with open_predictions(path, len(gt), one_folder=True) as predictions:
+    with open_predictions(path, len(gt), as_organiser=True) as predictions:
 
         def measure(name: str) -> ImageScore:
             return _measure(name, read_gt(gt[name]), predictions)
 
         images = _read_all(predictions, list(gt), measure)
-    return Score(math.fsum(image.psnr for image in images) / len(images), images, predictions.inside)
+    return Score(math.fsum(image.psnr for image in images) / len(images), images, predictions.inside,
+                 len(predictions.passed_over))
 
 
 def verify_zip(path: str | Path, names: Iterable, size: tuple | dict | None = None) -> None:
@@ -150,6 +153,9 @@ def format_score(result: Score) -> str:
         lines.append(f'{title}: ' + ', '.join(f'{plain(image.name)} {image.psnr:.4f}' for image in images))
     if result.inside:
         lines.append(f'taken from inside {plain(result.inside)}/, as by the organiser; a zip to hand in has no folder')
+    if result.passed_over:
+        lines.append(f"passed over, as by the organiser: {result.passed_over} of macOS's own files "
+                     '(__MACOSX/, .DS_Store)')
     return '\n'.join(lines)
 
 
