@@ -18,7 +18,7 @@ from facesr.inference.network import as_arrays
 from facesr.submission.archive import hq_names, submission_zip
 from facesr.utils.errors import UserError
 from facesr.utils.files import as_json, file_sha256, write_atomic
-from facesr.utils.images import save_png
+from facesr.utils.images import list_images, save_png
 from facesr.utils.threads import Background
 
 
@@ -59,7 +59,8 @@ def run_test(net: Callable, loader: DataLoader, metrics: dict | None = None, sav
         SplitReport: Without GT, `results` and `mean` are empty and `bicubic_psnr` is nan.
 
     Raises:
-        UserError: HQ names would clash, or the outputs would overwrite LQ or GT images.
+        UserError: HQ names would clash, the outputs would overwrite LQ or GT images, or a zip would be without an
+            image of the LQ folder.
     """
     infos = loader.dataset.data_infos
     if save_path:
@@ -68,7 +69,9 @@ def run_test(net: Callable, loader: DataLoader, metrics: dict | None = None, sav
     names, scale = dict(zip(lq_paths, hq_names(lq_paths), strict=True)), loader.dataset.scale
     sizes, results, baseline = {}, [], []
     with ExitStack() as stack:
-        add_to_zip = stack.enter_context(submission_zip(zip_file, sizes)) if zip_file else None
+        add_to_zip = None
+        if zip_file:
+            add_to_zip = stack.enter_context(submission_zip(zip_file, _all_of_the_folder(loader, names), sizes))
         background = stack.enter_context(Background())  # writes and measures while the next batch is computed
         for batch in read_batches(loader):
             hq = restore_batch(net, batch)
@@ -85,6 +88,21 @@ def run_test(net: Callable, loader: DataLoader, metrics: dict | None = None, sav
     if not results:
         return SplitReport(len(sizes), sizes, [], {}, math.nan)
     return SplitReport(len(sizes), sizes, results, mean_metrics(results), fmean(baseline))
+
+
+def _all_of_the_folder(loader: DataLoader, names: dict) -> list:
+    """The names of the HQ images of a whole LQ folder: it, and not what is restored, says what is handed in.
+
+    Raises:
+        UserError: Not all of it is to be restored.
+    """
+    folder = Path(loader.dataset.lq_folder)
+    wanted = hq_names(list_images(folder))
+    lacking = sorted(set(wanted) - {names[info['lq_path']] for info in loader.dataset.data_infos})
+    if lacking:
+        raise UserError(f'{folder}: has {len(wanted)} images, but the config reads {len(wanted) - len(lacking)} of '
+                        f'them (not {lacking[0]}); a zip is of all: give a dataset without annotation file')
+    return wanted
 
 
 def _refuse_folder_of_inputs(folder, infos: list) -> None:

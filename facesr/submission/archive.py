@@ -29,7 +29,7 @@ def hq_names(lq_paths: Iterable) -> list:
 
 
 @contextmanager
-def submission_zip(path: str | Path, sizes: dict) -> Iterator[Callable]:
+def submission_zip(path: str | Path, names: Iterable, sizes: dict) -> Iterator[Callable]:
     """Yields `add(name, data)`; on success the zip stands at `path`, whole and verified.
 
     The files alone, at the top level. PNGs are stored as they are (deflating them again gains
@@ -37,7 +37,8 @@ def submission_zip(path: str | Path, sizes: dict) -> Iterator[Callable]:
 
     Args:
         path (str | Path): The zip.
-        sizes (dict[str, tuple]): Height and width of each image that has to be in it, by name; read at the end.
+        names (Iterable[str]): Of the images that have to be in it.
+        sizes (dict[str, tuple]): Height and width that each has to have, by name; read at the end.
 
     Raises:
         UserError: The zip is not what the organiser takes (see `verify_zip`); nothing is written.
@@ -52,7 +53,7 @@ def submission_zip(path: str | Path, sizes: dict) -> Iterator[Callable]:
 
             yield add
         try:
-            verify_zip(temporary, sizes, sizes)
+            verify_zip(temporary, names, sizes)
         except UserError as error:
             raise UserError(str(error).replace(temporary, str(path))) from error
 

@@ -182,7 +182,7 @@ def test_two_lq_images_must_not_become_one_hq():
 
 def test_a_broken_zip_never_appears(tmp_path):
     path = tmp_path / 'a.zip'
-    with pytest.raises(RuntimeError), submission_zip(path, {}) as add:
+    with pytest.raises(RuntimeError), submission_zip(path, [], {}) as add:
         add('a.png', b'data')
         raise RuntimeError
     assert not list(tmp_path.iterdir())
@@ -192,9 +192,25 @@ def test_a_broken_zip_never_appears(tmp_path):
     ({'a.png': (4, 5)}, '4x4'), ({'a.png': (4, 4), 'b.png': (4, 4)}, 'b.png'), ({}, 'a.png')])
 def test_a_zip_that_is_not_what_it_should_be_never_appears(sizes, message, tmp_path):
     path = tmp_path / 'a.zip'
-    with pytest.raises(UserError, match=f'{path}.*{message}') as raised, submission_zip(path, sizes) as add:
+    with pytest.raises(UserError, match=f'{path}.*{message}') as raised, submission_zip(path, sizes, sizes) as add:
         add('a.png', encode_png(np.zeros((4, 4, 3), np.uint8)))
     assert '.tmp' not in str(raised.value) and not list(tmp_path.iterdir())
+
+
+def test_a_zip_is_compared_with_the_lq_folder(tiny_config, tiny_root, tmp_path):
+    """And not with what was restored."""
+    (tmp_path / 'one.txt').write_text('00000.png (64,64,3)\n')
+    cfg, path = tiny_config(), tmp_path / 'a.zip'
+    cfg.data.val.update(type='SRAnnotationDataset', ann_file=str(tmp_path / 'one.txt'))
+    net = network(build_restorer(cfg))
+    assert run_test(net, load_split(cfg, 'val'), build_metrics(cfg.test_cfg)).images == 1
+    with pytest.raises(UserError, match=r'val/LQ: has 2 images, but the config reads 1 of them \(not 00001.png\)'):
+        run_test(net, load_split(cfg, 'val'), build_metrics(cfg.test_cfg), zip_file=path)
+    loader = load_split(cfg, 'test')
+    loader.batch_sampler.sampler = [0]  # whatever it is that leaves an image out
+    with pytest.raises(UserError, match=r'a.zip: missing \(1\): 00001.png'):
+        run_test(net, loader, zip_file=path)
+    assert not path.exists()
 
 
 def test_the_same_images_are_the_same_zip(tiny_config, tmp_path):
