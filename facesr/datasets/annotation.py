@@ -9,16 +9,19 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from facesr.utils.errors import UserError
 from facesr.utils.files import is_there, write_atomic
-from facesr.utils.images import list_images, opened_image
+from facesr.utils.images import decode_image, list_images, opened_image, orientation
 
 LINE = re.compile(r'([^\s\ufeff]+) \((\d+),(\d+),(\d+)\)')
 # What a whole file of these formats ends with; cheaper to look at than decoding it.
 ENDINGS = {'PNG': b'IEND\xaeB`\x82', 'JPEG': b'\xff\xd9'}
+
+ON_THE_SIDE = (5, 6, 7, 8)  # EXIF orientations of which height and width are exchanged
 
 
 class ImageInfo(NamedTuple):
@@ -34,29 +37,33 @@ class ImageInfo(NamedTuple):
         return f'{self.name} ({self.height},{self.width},{self.channels})'
 
 
-def read_info(path: str | Path, decode: bool = False) -> ImageInfo:
+def read_info(path: str | Path, decode: bool = False, turned: bool = True) -> ImageInfo:
     """Size and channels of an image from its header; only the file's end is read besides.
 
     Args:
         path (str | Path): The image.
-        decode (bool): Decode it too, which finds damage in its middle. Default: False.
+        decode (bool): Decode it too, as training and validation do, which finds damage in its middle. Default: False.
+        turned (bool): As its EXIF orientation says (see `decode_image`). Default: True.
 
     Raises:
-        UserError: The file is no image, or is truncated.
+        UserError: The file is no image, is truncated, or is one that OpenCV does not read.
     """
     path = Path(path)
     with opened_image(path) as image:
         if decode:
-            image.load()
-        else:
-            _refuse_truncated(path, image)
-        return info_of(path, image)
+            image.load()  # finds damage that OpenCV makes up for
+            return info_of(path, image, decode_image(path.read_bytes(), path, turned))
+        _refuse_truncated(path, image)
+        return info_of(path, image, turned=turned)
 
 
-def info_of(path: str | Path, image: Image.Image) -> ImageInfo:
-    """What an annotation says of an image that Pillow has opened."""
+def info_of(path: str | Path, image: Image.Image, pixels: np.ndarray | None = None, turned: bool = True) -> ImageInfo:
+    """What an annotation says of an image that Pillow has opened: of its pixels (h, w, 3), if they were decoded."""
     channels = 3 if image.mode == 'P' else len(image.getbands())  # a palette: decoded it has three
-    return ImageInfo(Path(path).name, image.height, image.width, channels)
+    sides = (image.height, image.width) if pixels is None else pixels.shape[:2]
+    if pixels is None and turned and orientation(image) in ON_THE_SIDE:
+        sides = sides[::-1]
+    return ImageInfo(Path(path).name, *sides, channels)
 
 
 def scan_folder(folder, scale: int = 4, recursive: bool = False) -> list:

@@ -14,9 +14,9 @@ from tqdm import tqdm
 from facesr.config import Config, batch_size, train_dataset_cfgs
 from facesr.datasets.annotation import ImageInfo, differences, info_of, read_annotation, read_info
 from facesr.datasets.degrade import recipe_of
-from facesr.datasets.pairs import annotation_files, lq_name, reads
+from facesr.datasets.pairs import annotation_files, lq_name, reads, turned
 from facesr.utils.errors import UserError
-from facesr.utils.images import IMG_EXTENSIONS, list_images, opened_image
+from facesr.utils.images import IMG_EXTENSIONS, decode_image, list_images, opened_image
 
 THUMBNAIL = 16  # its side
 LARGE = 2**24  # values of an image
@@ -61,7 +61,7 @@ def check_data(cfg: Config) -> DataReport:
                 continue
             names = sorted(path.name for path in Path(folder).iterdir()
                            if path.name.endswith(IMG_EXTENSIONS) and path.is_file())
-        seen[kind] = _look_at(Path(folder), names, kind, problems)
+        seen[kind] = _look_at(Path(folder), names, kind, problems, _turned(cfg, kind))
     for train in train_dataset_cfgs(cfg):
         if 'gt_folder' in train:
             _check_training(train, cfg, _seen_in(train.gt_folder, folders, seen), problems)
@@ -102,11 +102,18 @@ def _seen_in(folder, folders: dict, seen: dict) -> dict:
                  if Path(other).resolve() == Path(folder).resolve()), {})
 
 
-def _look_at(folder: Path, names, kind: str, problems: list) -> dict:
+def _turned(cfg: Config, kind: str) -> bool:
+    """Whether the first data set that reads images of a kind reads them as their EXIF orientations say."""
+    split, what = kind.split()[:2]
+    datasets = train_dataset_cfgs(cfg) if split == 'train' else [cfg.data[split]]
+    return turned(datasets[0], what.lower())
+
+
+def _look_at(folder: Path, names, kind: str, problems: list, upright: bool) -> dict:
     """What is seen of each readable image, by name; several are read at a time."""
     seen = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(_see, (folder / name for name in names))
+        found = pool.map(lambda name: _see(folder / name, upright), names)
         for name, image in zip(names, tqdm(found, kind, len(names), unit='image', disable=None), strict=True):
             if isinstance(image, str):
                 problems.append(image)
@@ -117,12 +124,14 @@ def _look_at(folder: Path, names, kind: str, problems: list) -> dict:
     return seen
 
 
-def _see(path: Path):
+def _see(path: Path, upright: bool):
     """`Seen`, or what is wrong."""
     try:
         with opened_image(path) as image:
-            info, mode = info_of(path, image), _raw_mode(image)
-            pixels = np.asarray(image.convert('RGB'))
+            mode = _raw_mode(image)
+            image.load()  # finds damage that OpenCV makes up for
+            pixels = decode_image(path.read_bytes(), path, upright)
+            info = info_of(path, image, pixels)
             return Seen(info, mode, blake2b(pixels, digest_size=16).digest(), _thumbnail(pixels))
     except UserError as error:
         return str(error)
@@ -268,7 +277,7 @@ def training_infos(train, cfg: Config) -> list:
     folder, infos = require_folder(train.gt_folder, cfg), []
     if not annotation_files(train):
         names = require_images(folder, cfg, recursive=True)
-        return [read_info(folder / name)._replace(name=name) for name in names]
+        return [read_info(folder / name, turned=turned(train, 'gt'))._replace(name=name) for name in names]
     for ann_file in annotation_files(train):
         if not Path(ann_file).is_file():
             raise UserError(f'{ann_file}: no such annotation file; make it with: '
@@ -291,7 +300,7 @@ def _check_training_lq(train, infos, cfg: Config) -> None:
         raise UserError(f'{folder / missing[0]}: no such LQ image ({len(missing)} of {len(names)} missing); LQ images '
                         f'have the names of their GT by filename_tmpl {train.get("filename_tmpl", "{}")!r}')
     for info in infos:
-        lq = read_info(folder / names[info.name])
+        lq = read_info(folder / names[info.name], turned=turned(train, 'lq'))
         if (lq.height * scale, lq.width * scale) != (info.height, info.width):
             raise UserError(f'{folder / lq.name} is {lq.width}x{lq.height}, but its GT is {info.width}x{info.height}, '
                             f'not {scale} times as large; the folders do not belong together')
@@ -316,7 +325,7 @@ def check_pairs(split: str, cfg: Config, least: int = 1) -> None:
                         'with a folder of LQ images')
     lq_folder = Path(dataset_cfg.lq_folder)
     gt_names = [info.name for ann_file in annotation_files(dataset_cfg) for info in read_annotation(ann_file)]
-    lq = _decoded_infos(lq_folder, cfg, [lq_name(name, dataset_cfg) for name in gt_names])
+    lq = _decoded_infos(lq_folder, cfg, [lq_name(name, dataset_cfg) for name in gt_names], turned(dataset_cfg, 'lq'))
     sizes = {(info.width, info.height): name for name, info in lq.items()}
     if len(sizes) > 1 and batch_size(cfg, split) > 1:
         (first, name), (second, other) = list(sizes.items())[:2]
@@ -325,7 +334,7 @@ def check_pairs(split: str, cfg: Config, least: int = 1) -> None:
     if 'gt_folder' not in dataset_cfg:
         return
     gt_folder, scale = Path(dataset_cfg.gt_folder), dataset_cfg.scale
-    gt = _decoded_infos(gt_folder, cfg, gt_names)
+    gt = _decoded_infos(gt_folder, cfg, gt_names, turned(dataset_cfg, 'gt'))
     partners = {lq_name(name, dataset_cfg): name for name in gt}
     alone = sorted(lq.keys() ^ partners.keys())
     if alone:
@@ -346,11 +355,11 @@ def check_pairs(split: str, cfg: Config, least: int = 1) -> None:
                             f'{large.height}, not {scale} times as large; the folders do not belong together')
 
 
-def _decoded_infos(folder: Path, cfg: Config, names=()) -> dict:
+def _decoded_infos(folder: Path, cfg: Config, names, upright: bool) -> dict:
     """What a folder's images are, by name, or those of some names; several are decoded at a time."""
     names = names or require_images(folder, cfg)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        infos = pool.map(lambda name: read_info(folder / name, decode=True), names)
+        infos = pool.map(lambda name: read_info(folder / name, decode=True, turned=upright), names)
         return dict(zip(names, infos, strict=True))
 
 

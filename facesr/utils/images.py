@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from facesr.utils.errors import UserError
 from facesr.utils.files import write_atomic
@@ -70,18 +70,29 @@ def opened_image(path: str | Path) -> Iterator[Image.Image]:
         raise UserError(f'{path}: unreadable image ({error}); remove or replace it') from None
 
 
-def decode_image(data: bytes, path: str | Path) -> np.ndarray:
-    """The image in a file's bytes: uint8, RGB, (h, w, 3).
+def decode_image(data: bytes, path: str | Path, turned: bool = True) -> np.ndarray:
+    """The image in a file's bytes: uint8, RGB, (h, w, 3), as training and validation read it.
+
+    Args:
+        data (bytes): Of the file.
+        path (str | Path): Of it, for the message.
+        turned (bool): As its EXIF orientation says, which is what flag='color' means in a config. Default: True.
 
     Raises:
         UserError: There is none; it names `path`.
     """
+    kind = None
     try:
         with Image.open(io.BytesIO(data)) as header:
             _require_bounded(header, path)
+            kind = header.format
     except DAMAGED:
         pass  # what OpenCV reads counts
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    flag = cv2.IMREAD_COLOR if turned else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
+    if image is None and kind:
+        raise UserError(f'{path}: OpenCV, which images are read with, cannot read this {kind}: it is damaged, or of a '
+                        'kind that other programs read; save it anew as an 8-bit RGB PNG, or remove it')
     if image is None:
         raise UserError(f'{path}: not an image, or an unreadable one; repair or remove it')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -91,6 +102,13 @@ def _require_bounded(image, path) -> None:
     if image.width * image.height > MOST_PIXELS:
         raise UserError(f'{path}: is {image.width}x{image.height}, more than the {MOST_PIXELS / 10**6:.0f} million '
                         'pixels that are read; make it smaller')
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image that Pillow has opened, 1 where it has none; its pixels are not read."""
+    if image.format == 'PNG' and 'exif' not in image.info:
+        return 1  # Pillow would decode it to look behind the pixels
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def read_image(path) -> np.ndarray:
