@@ -9,7 +9,7 @@ import torch
 GENERATOR, EMA = 'generator.', 'generator_ema.'  # what the names of weights start with, as in MMEditing
 # BasicSR's MSRResNet has other names than MMEditing's (and an activation more); its RRDBNet has the same.
 SRRESNET = ((r'\.body\.(\d+)\.(conv\d)\.', r'.trunk_net.\1.\2.'), (r'\.upconv(\d)\.', r'.upsample\1.upsample_conv.'))
-LEFT_OUT = ('data_preprocessor.', 'step_counter')  # MMagic's, whose images are in [0, 255]
+LEFT_OUT = 'data_preprocessor.'  # MMagic's, whose images are in [0, 255]
 INERT = ('mmengine', 'mmagic', 'mmedit', 'numpy')  # packages of what stands beside the weights
 PLAIN = {(module, name) for module in ('builtins', '__builtin__')  # Python 2's name, in pickles of protocol 2
          for name in ('getattr', 'set', 'slice', 'int', 'float', 'list', 'dict')} | {

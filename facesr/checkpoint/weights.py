@@ -1,4 +1,5 @@
 """Putting a checkpoint's weights into a model: all of them, or an error and none."""
+import re
 from functools import cache
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from facesr.utils.errors import CheckpointError
 from facesr.utils.terminal import plain
 
 # What serves training alone: a model may have it and a checkpoint not, and the other way round.
-TRAINING_ONLY = ('discriminator.', 'perceptual_loss.')
+TRAINING_ONLY = ('discriminator.', 'perceptual_loss.', 'step_counter')
 NOTICE = 'notice'  # in a checkpoint's meta: what whoever uses it is to know
+# The layers of EDSR, RDN and SRResNet whose number and shapes go with the scale.
+UPSAMPLING = re.compile(r'generator(_ema)?\.(upsample\d?|upscale)\.')
 
 
-def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool = False) -> None:
+def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool = False,
+                 any_scale: bool = False) -> list:
     """Put a checkpoint's weights into a model: all of them, or an error and none.
 
     What the checkpoint has as a notice is told on stderr, once.
@@ -30,6 +34,11 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool
         checkpoint (dict): From `read_checkpoint`.
         path (str | Path): Where it came from, for the message.
         ema (bool): Take the generator's moving average for the generator. Default: False.
+        any_scale (bool): It may be of a generator for another scale, to start training from: then weights of its
+            upsampling that do not fit are passed over. Default: False.
+
+    Returns:
+        list[str]: The model's weights that were not loaded: those of its upsampling, for another scale.
 
     Raises:
         CheckpointError: There is no moving average to take, or names or shapes differ; the message counts them
@@ -39,6 +48,12 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool
     ours = model.state_dict()
     theirs = _in_restorers_names(checkpoint['state_dict'], model, path)
     theirs = _with_matching_parts(_with_matching_ema(theirs, ours, path, ema), ours)
+    fresh = []
+    if any_scale:
+        fresh = [name for name, value in ours.items() if UPSAMPLING.match(name)
+                 and (name not in theirs or theirs[name].shape != value.shape)]
+        theirs = {name: value for name, value in theirs.items() if name in ours or not UPSAMPLING.match(name)}
+        theirs.update({name: ours[name] for name in fresh})
     wrong = {
         'missing': sorted(ours.keys() - theirs.keys()),
         'not in the model': sorted(theirs.keys() - ours.keys()),
@@ -56,6 +71,7 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool
     model.load_state_dict(theirs)
     if checkpoint['meta'].get(NOTICE):
         _tell(plain(f'{Path(path).name}: {checkpoint["meta"][NOTICE]}'))
+    return fresh
 
 
 @cache

@@ -17,8 +17,20 @@ SHOWN = 60  # characters of a value in a message
 CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
 SPLITS = ('train', 'val', 'test')
 # Names that configs write their values with, and that stay in what mmcv or a run has dumped.
-HELPERS = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pipeline', 'train_dataset_type',
-           'val_dataset_type', 'test_dataset_type', 'dataset_type', 'img_norm_cfg')
+HELPERS = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pipeline', 'demo_pipeline',
+           'train_dataset_type', 'val_dataset_type', 'test_dataset_type', 'dataset_type', 'img_norm_cfg')
+# MMEditing's models for something else than one image and one scale.
+OTHER_TASKS = {name: task for task, names in {
+    'any scale': ('LIIF', ),
+    'a reference image': ('TTSR', ),
+    'faces with landmarks': ('DIC', ),
+    'generators that were trained before': ('GLEAN', ),
+    'videos': ('EDVR', 'TDAN', 'BasicVSR', 'RealBasicVSR', 'BasicInterpolator', 'CAIN', 'FLAVR'),
+    'matting': ('BaseMattor', 'DIM', 'GCA', 'IndexNet'),
+    'inpainting': ('OneStageInpaintor', 'TwoStageInpaintor', 'AOTInpaintor', 'DeepFillv1Inpaintor', 'GLInpaintor',
+                   'PConvInpaintor'),
+    'translating images': ('CycleGAN', 'Pix2Pix'),
+}.items() for name in names}
 
 
 class Kind(NamedTuple):
@@ -239,6 +251,7 @@ KEYS = {
     'test_cfg.convert_to': Key(optional(choice('y')), MAPPED, '`PSNR_Y` and `SSIM_Y` in `test_cfg.metrics`'),
     'train_cfg.disc_steps': Key(whole(1), HONOURED, ''),
     'train_cfg.disc_init_steps': Key(whole(0), HONOURED, ''),
+    'train_cfg.start_iter': Key(Kind('a whole number', _is_whole), HONOURED, 'of `RealESRGAN`'),
 }
 CLOSED = ('', 'data', *(f'data.{split}_dataloader' for split in SPLITS), 'evaluation', 'checkpoint_config',
           'log_config', 'test_cfg', 'train_cfg')
@@ -299,6 +312,10 @@ def check_keys(cfg) -> None:
         UserError: At a closed level there is a key that nobody reads, or a value is of another kind than its key
             takes, or a key asks for what there is not. The message names the key, the value and what is wanted.
     """
+    task = OTHER_TASKS.get(cfg['model']['type']) if _is_typed(cfg.get('model')) else None
+    if task:  # before its other keys, which are for that
+        refuse('model.type', cfg['model']['type'], f'is for {task}; here there are BasicRestorer, SRGAN, ESRGAN and '
+               'RealESRGAN, with generators for one image and one scale')
     for level in CLOSED:
         node = cfg
         for part in filter(None, level.split('.')):

@@ -2,6 +2,7 @@
 
 `facesr.config.keys` has the table of them; a config of ours comes out as it went in.
 """
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,8 @@ from facesr.utils.errors import UserError
 
 DEFAULTS = Path(__file__).resolve().parents[2] / 'configs/_base_/runtime/default.py'
 TORCHVISION = 'torchvision://'
-OTHER_TASKS = dict(LIIF='any scale', TTSR='a reference image', DIC='faces with landmarks', EDVR='videos', TDAN='videos',
-                   BasicVSR='videos', RealBasicVSR='videos', GLEAN='generators that were trained before',
-                   RealESRGAN='three kinds of GT')
 STOCK_EMA = 'ExponentialMovingAverageHook'
+AVERAGING = (STOCK_EMA, 'MomentumEMAHook')  # hooks that move `generator_ema`
 NO_DOWNLOADS = ('http://', 'https://', 'ftp://', 's3://', 'torchvision://', 'openmmlab://', 'modelzoo://',
                 'open-mmlab://', 'mmcls://', 'petrel://')
 
@@ -73,9 +72,21 @@ def translate(cfg: Config) -> list:
     if isinstance(cfg.get('data'), dict):
         _translate_loaders(cfg.data, told)
         _translate_flags(cfg, told)
+        _translate_jitter(cfg.data)
         _translate_training_set(cfg.data, told)
         _translate_test_set(cfg.data, told)
     return told
+
+
+def averages(cfg: Config) -> bool:
+    """Whether training keeps a moving average of the generator, `generator_ema`."""
+    return (cfg.get('ema') is not None or any(hook['type'] in AVERAGING for hook in cfg.get('custom_hooks') or ())
+            or _averages_itself(cfg))
+
+
+def _averages_itself(cfg: Config) -> bool:
+    model = cfg.get('model') or {}
+    return model.get('type') == 'RealESRGAN' and model.get('is_use_ema', True)
 
 
 def _copy(value):
@@ -103,11 +114,8 @@ def _translate_model(model: ConfigDict, told: list) -> None:
     """Ours for MMEditing's: the same images, losses and weights, more ways to train, and nothing downloaded.
 
     Raises:
-        UserError: It is a restorer for something else than one image, or asks for a loss that there is not.
+        UserError: It asks for a loss that there is not.
     """
-    if model.type in OTHER_TASKS:
-        raise UserError(f'config key "model.type" is {model.type!r}: is for {OTHER_TASKS[model.type]}; here there are '
-                        'BasicRestorer, SRGAN and ESRGAN, with generators for one image and one scale')
     if model.type == 'BasicRestorer':
         model.type = 'FaceRestorer'
     if model.type == 'ESRGAN' and model.get('discriminator') and model.get('gan_loss'):
@@ -191,6 +199,9 @@ def _translate_metrics(cfg: Config, told: list) -> None:
         names = test_cfg.get('metrics') or []
         names = [names] if isinstance(names, str) else list(names)
         evaluation.save_best = next((name for name in names if isinstance(name, str)), None)
+        if evaluation.save_best and _averages_itself(cfg):
+            evaluation.save_best += '_ema'  # of what MMEditing validates
+            told.append(f'evaluation: save_best={evaluation.save_best!r}; tools/test.py --ema measures the average')
 
 
 def _translate_hooks(cfg: Config, told: list) -> None:
@@ -207,7 +218,7 @@ def _translate_hooks(cfg: Config, told: list) -> None:
             hook.pop('resume_from', None)
             hook['type'] = 'MomentumEMAHook'
             told.append('custom_hooks: EMAHook averages the generator alone, into generator_ema')
-        if hook['type'] in (STOCK_EMA, 'MomentumEMAHook') and cfg.get('ema') is not None:
+        if hook['type'] in AVERAGING and cfg.get('ema') is not None:
             raise UserError(f'config keys "ema" and "custom_hooks" ({hook["type"]}) both keep a moving average; '
                             'leave out one of them')
     if cfg.pop('auto_resume', False) and not cfg.get('resume_from'):
@@ -246,20 +257,32 @@ def _translate_flags(cfg: Config, told: list) -> None:
     generator = (cfg.get('model') or {}).get('generator') or {}
     if generator.get('in_channels', 3) != 3:
         return
-    found = []
-
-    def visit(node) -> None:
-        for value in node.values() if isinstance(node, dict) else node:
-            if isinstance(value, (dict, list, tuple)):
-                visit(value)
-        if isinstance(node, dict) and node.get('type') == 'LoadImageFromFile' and node.get('flag') == 'unchanged':
-            node['flag'] = 'color_ignore_orientation'
-            found.append(node)
-
-    visit(cfg.data)
+    found = [load for load in _of_type('LoadImageFromFile', cfg.data) if load.get('flag') == 'unchanged']
+    for load in found:
+        load['flag'] = 'color_ignore_orientation'
     if found:
         told.append('data: flag="unchanged" is "color_ignore_orientation", the same for images of 8-bit colour (BGR), '
                     'which it makes of others')
+
+
+def _translate_jitter(data: ConfigDict) -> None:
+    """MMEditing up to 0.14 says `to_rgb` where later ones say `channel_order`."""
+    for jitter in _of_type('ColorJitter', data):
+        if 'to_rgb' not in jitter:
+            continue
+        if not jitter.pop('to_rgb'):  # then its result was not turned back, but its input had not been turned either
+            raise UserError('config key "data": ColorJitter(to_rgb=False) swapped red and blue of its result; give '
+                            'channel_order="rgb", or "bgr" after channel_order="bgr" of LoadImageFromFile')
+        _take(jitter, 'to_rgb=True', 'channel_order', 'bgr')  # turned around, jittered, and turned back
+
+
+def _of_type(name: str, node) -> Iterator:
+    """The dicts with this "type" in nested dicts and lists."""
+    if isinstance(node, dict) and node.get('type') == name:
+        yield node
+    for value in node.values() if isinstance(node, dict) else node:
+        if isinstance(value, (dict, list, tuple)):
+            yield from _of_type(name, value)
 
 
 def _translate_training_set(data: ConfigDict, told: list) -> None:

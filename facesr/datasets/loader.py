@@ -1,5 +1,6 @@
 """Data loaders for training and evaluation."""
 import os
+from copy import deepcopy
 from functools import partial
 
 import facesr.compat.bridged  # noqa: F401
@@ -31,7 +32,7 @@ def build_train_loader(data_cfg: ConfigDict, seed: int, start: int = 0, skip_unr
         skip_unreadable (bool): Replace images that cannot be used. Default: False.
     """
     with mistakes_in('data.train'):
-        dataset = build_dataset(data_cfg.train)
+        dataset = build_dataset(deepcopy(data_cfg.train))  # of which some of MMEditing's transforms make objects
     options = _loader_options(data_cfg, 'train')
     sampler = EndlessSampler(len(dataset), seed, start, options['batch_size'], dist.rank(),
                              dist.world_size())
@@ -47,7 +48,7 @@ def build_eval_loader(data_cfg: ConfigDict, split: str) -> DataLoader:
     Of several processes each reads a part: its rank's image of every `world_size`.
     """
     with mistakes_in(f'data.{split}'):
-        dataset = build_dataset(data_cfg[split])
+        dataset = build_dataset(deepcopy(data_cfg[split]))
     dataset.data_infos.sort(key=lambda info: info['lq_path'])
     part = range(dist.rank(), len(dataset), dist.world_size())
     with mistakes_in(f'data.{split}_dataloader'):

@@ -2,6 +2,7 @@
 from bisect import bisect_right
 
 import cv2
+from mmedit.datasets.pipelines import DegradationsWithShuffle
 from torch.utils.data import ConcatDataset, Dataset
 
 from facesr.datasets.cache import LoadCachedImage
@@ -30,6 +31,9 @@ class SeededSamples(Dataset):
 
     def __init__(self, dataset: Dataset, seed: int, skip_unreadable: bool = False):
         self.dataset, self.seed, self.skip_unreadable = dataset, seed, skip_unreadable
+        # MMEditing's DegradationsWithShuffle shuffles what the last sample left, and a resume would not know that.
+        self._orders = [(transform.degradations, list(transform.degradations)) for part in _parts(dataset)
+                        for transform in part.pipeline.transforms if isinstance(transform, DegradationsWithShuffle)]
 
     def __len__(self):
         return len(self.dataset)
@@ -39,6 +43,8 @@ class SeededSamples(Dataset):
         skipped = []
         while True:
             try:
+                for degradations, order in self._orders:
+                    degradations[:] = order
                 with seeded(self.seed, position):
                     sample = self.dataset[index]
             except (cv2.error, AttributeError, OSError, ValueError) as error:

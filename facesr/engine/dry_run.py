@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.data import DataLoader
 
-from facesr.config import Config
+from facesr.config import Config, notices
 from facesr.datasets.batch_stream import to_device
 from facesr.engine.hooks.eval_hook import SREvalHook
 from facesr.engine.preflight import advice
@@ -39,7 +39,7 @@ class DryRun(NamedTuple):
     training_images: int
     validation_images: int
     shapes: dict
-    loss: float
+    losses: dict
     data_time: float
     step_time: float
     validation_time: float
@@ -73,7 +73,8 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
     for _ in times:
         with runner.readable_failures():
             step_time, outputs = _timed(lambda: model.train_step(batch, runner.optimizer), runner.device)
-    loss = float(outputs['log_vars'].get('loss', float('nan')))
+    losses = outputs['log_vars']
+    losses = dict(loss=losses['loss']) if 'loss' in losses else losses  # MMEditing's adversarial ones have no sum
 
     validations = [hook for hook in runner.hooks if isinstance(hook, SREvalHook)]
     images = sum(len(hook.dataloader.dataset) for hook in validations)
@@ -93,7 +94,7 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
     return DryRun(
         parameters=parameters, discriminator_parameters=count_discriminator(model), budget=cfg.get('budget'),
         training_images=len(stream.loader.dataset), validation_images=images,
-        shapes={key: tuple(value.shape) for key, value in batch.items() if torch.is_tensor(value)}, loss=loss,
+        shapes={key: tuple(value.shape) for key, value in batch.items() if torch.is_tensor(value)}, losses=losses,
         data_time=data_time, step_time=step_time, validation_time=validation_time, metrics=metrics,
         memory=peak and format_peak(peak, runner.device), card_memory=card_memory,
         warnings=_memory_warnings(card_memory, cfg, runner.device),
@@ -107,13 +108,15 @@ def format_dry_run(found: DryRun, cfg: Config) -> str:
     cap = f'{all_of_it / found.budget:.1%} of the cap of {found.budget:,}' if found.budget else 'no cap'
     more = f' + {found.discriminator_parameters:,} of the discriminator' if found.discriminator_parameters else ''
     shapes = ', '.join(f'{name} {"x".join(map(str, shape))}' for name, shape in found.shapes.items())
-    metrics = ', '.join(f'{name} {value:.4f}' for name, value in found.metrics.items())
+    metrics, losses = (', '.join(f'{name} {value:.4f}' for name, value in values.items())
+                       for values in (found.metrics, found.losses))
     return '\n'.join(filter(None, (
         f'parameters: {found.parameters:,}{more} ({cap})',
         f'images: {found.training_images} for training, {found.validation_images} for validation',
         f'one batch: {shapes}',
-        f'one step: loss {found.loss:.4f}, {found.step_time:.3f} s, and {found.data_time:.3f} s to load a batch',
+        f'one step: {losses}, {found.step_time:.3f} s, and {found.data_time:.3f} s to load a batch',
         metrics and f'one validation image, untrained: {metrics}, {found.validation_time:.3f} s',
+        *(f'note: {line}' for line in notices(cfg)),
         *found.caches,
         found.memory and f'peak memory: {found.memory}',
         found.card_memory and f'computed, of a CUDA card: {found.card_memory.describe()}',

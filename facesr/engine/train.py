@@ -18,7 +18,8 @@ import facesr
 from facesr.checkpoint.io import newest_of, read_checkpoint
 from facesr.checkpoint.naming import LATEST, find_latest, numbered_checkpoints, point_latest_to
 from facesr.checkpoint.weights import load_weights
-from facesr.config import DEVICE, Config, filled_in, notices
+from facesr.config import DEVICE, Config, averages, filled_in, notices
+from facesr.config.mmediting import AVERAGING
 from facesr.datasets.batch_stream import BatchStream, OnOwnStream
 from facesr.datasets.checks import check_pairs, check_training_data
 from facesr.datasets.loader import build_eval_loader, build_train_loader
@@ -43,7 +44,6 @@ from facesr.utils.memory import enough_memory, format_peak, limit_memory, peak_m
 from facesr.utils.precision import amp_dtype
 from facesr.utils.terminal import say
 
-AVERAGING = ('ExponentialMovingAverageHook', 'MomentumEMAHook')  # hooks that move `generator_ema`
 LATE_IMPORTS = dict(PaviLoggerHook='pavi')  # what mmcv's hooks import only when training has begun
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
 # The average comes before all hooks of the user's: one of them may fail, and a checkpoint is written then.
@@ -147,12 +147,15 @@ def prepare(cfg: Config, validate: bool = True, load: bool = True) -> tuple:
     parameters = count_parameters(model.generator) if 'budget' in filled_in(cfg) else check_budget(
         model.generator, cfg, count_discriminator(model))
     check_scale(model.generator, cfg)
-    if cfg.get('ema') is not None or any(hook['type'] in AVERAGING for hook in cfg.get('custom_hooks') or ()):
+    if averages(cfg) and getattr(model, 'generator_ema', None) is None:  # MMEditing's RealESRGAN has one by itself
         model.add_ema()
     if cfg.get('load_from') and load:
         if not Path(cfg.load_from).exists() and cfg.get('load_hint'):
             raise UserError(f'config key "load_from": {cfg.load_from} is not there; {cfg.load_hint}')
-        load_weights(model, read_checkpoint(cfg.load_from), cfg.load_from)
+        fresh = load_weights(model, read_checkpoint(cfg.load_from), cfg.load_from, any_scale=True)
+        if fresh:
+            notices(cfg).append(f'load_from: {cfg.load_from} is of another scale; {len(fresh)} weights of the '
+                                f'upsampling ({fresh[0]}, ...) start anew')
     if device.type == 'cuda':
         torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False) and not deterministic
     if hasattr(model, 'prepare_training'):

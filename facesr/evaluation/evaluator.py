@@ -167,7 +167,8 @@ def evaluate_loader(model, loader, stop=lambda: False, keep=None, keep_at_most: 
             if it was given up.
     """
     model = unwrapped(model)
-    net, ema = network(model), network(model, ema=True) if hasattr(model, 'generator_ema') else None
+    averaged = getattr(model, 'generator_ema', None) is not None
+    net, ema = network(model), network(model, ema=True) if averaged else None
     results, metrics = [], build_metrics(model.test_cfg)
     for batch in read_batches(loader):
         hq = restore_batch(net, batch)

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import torch
 
-from facesr.config import Config
+from facesr.config import Config, averages
 from facesr.utils.errors import UserError, similar
 from facesr.utils.files import hub_path
 from facesr.utils.psnr import mean_squared_error, psnr_of
@@ -260,6 +260,6 @@ def check_metrics(cfg: Config) -> None:
     """
     metrics = list(build_metrics(cfg.get('test_cfg')))
     best = (cfg.get('evaluation') or {}).get('save_best')
-    logged = metrics + [name + EMA_SUFFIX for name in metrics if cfg.get('ema') is not None]
+    logged = metrics + [name + EMA_SUFFIX for name in metrics if averages(cfg)]
     if best is not None and best not in logged:
         raise UserError(f'config key "evaluation.save_best" is {best!r}: give one of {", ".join(logged)}, or None')

@@ -59,18 +59,27 @@ def mistakes_in(key: str):
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError, NotImplementedError, ImportError) as error:
-        raise UserError(f'config key "{key}": {" ".join(str(error).split())}{_likely_argument(error)}') from error
+        text = ' '.join(str(error).split())
+        if isinstance(error, KeyError):  # in quotes at each level where mmcv raises it anew
+            text = re.sub(r"(^|: )'(.*)'$", r'\1\2', text.strip('"'))
+        raise UserError(f'config key "{key}": {text}{_hint(error)}') from error
 
 
-def _likely_argument(error: BaseException) -> str:
-    """What argument of the class that mmcv was building from a config was meant by one that it has not, as a hint."""
+def _hint(error: BaseException) -> str:
+    """What was meant by an argument that the class has not that mmcv was building from a config, or how classes of
+    one's own are brought in; '' where neither can be told.
+    """
     while error.__context__:  # mmcv raises anew at each level
         error = error.__context__
     unknown, kind, trace = re.search(r"unexpected keyword argument '(\w+)'", str(error)), None, error.__traceback__
     while unknown and trace:
         kind, trace = trace.tb_frame.f_locals.get('obj_cls', kind), trace.tb_next
     close = similar(unknown[1], inspect.signature(kind).parameters) if unknown and kind else ()
-    return f'; did you mean "{close[0]}"?' if close else ''
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    if (unknown and kind) or 'is not in the' in str(error):
+        return "; neither MMEditing 0.16 nor facesr has it: custom_imports brings in classes of one's own"
+    return ''
 
 
 def report_user_errors(main: Callable) -> Callable:

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from mmcv import Config
 from mmedit.datasets.pipelines import Compose
+from PIL import Image
+from torchvision import transforms
 
 from facesr.config import config_text, filled_in, load_config, notices, train_dataset_cfgs
 from facesr.datasets.degrade import training_recipe
+from facesr.evaluation.metrics import check_metrics
 from facesr.utils.errors import UserError
 from facesr.utils.random import seeded
 
@@ -92,8 +95,20 @@ def test_another_degradation_stays_theirs(line, why, written):
 
 
 def test_augmentations_of_8_bit_images_stay_before_it(written):
-    cfg = written('train_pipeline.insert(1, dict(type="RandomRotation", keys=["gt"], degrees=25, rotate_ratio=0.5))')
+    cfg = written('train_pipeline.insert(1, dict(type="RandomRotation", keys=["gt"], degrees=25))')
     assert types(cfg.data.train.pipeline)[:3] == ['LoadImageFromFile', 'RandomRotation', 'Degrade']
+
+
+def test_the_color_jitter_of_mmediting_0_14(written):
+    """Its `to_rgb` turned the channels around and back, which is what channel_order="bgr" does."""
+    jitter = 'train_pipeline.insert(1, dict(type="ColorJitter", keys=["gt"], to_rgb={}, brightness=0, hue=(0.3, 0.3)))'
+    ours = written(jitter.format(True)).data.train.pipeline[1]
+    assert ours == dict(type='ColorJitter', keys=['gt'], channel_order='bgr', brightness=0, hue=(0.3, 0.3))
+    gt = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    theirs = transforms.ColorJitter(hue=(0.3, 0.3))(Image.fromarray(gt[..., ::-1]))
+    assert (Compose([ours])(dict(gt=gt))['gt'] == np.asarray(theirs)[..., ::-1]).all()
+    with pytest.raises(UserError, match='ColorJitter.to_rgb=False. swapped red and blue of its result; give'):
+        written(jitter.format(False))
 
 
 def test_repeats_and_lists(written):
@@ -153,6 +168,7 @@ def test_averages(written):
     assert cfg.model.type == 'FaceRestorer'
     cfg = written('custom_hooks = [dict(type="EMAHook", momentum=0.01)]')
     assert cfg.custom_hooks == [dict(type='MomentumEMAHook', momentum=0.01)]
+    check_metrics(written(f'custom_hooks = [{hook}]', 'evaluation["save_best"] = "PSNR_ema"'))
     with pytest.raises(UserError, match='"ema" and "custom_hooks" .* both keep a moving average'):
         written(f'custom_hooks = [{hook}]', 'ema = 0.9')
 
@@ -184,7 +200,8 @@ def test_adversarial_training(written):
     for line, message in (('model["perceptual_loss"]["pretrained"] = "https://x.org/vgg.pth"', 'nothing is downloaded'),
                           ('model["perceptual_loss"].pop("style_weight")', 'there is no style loss; give 0'),
                           ('model["type"] = "LIIF"', 'is for any scale; here there are BasicRestorer'),
-                          ('model["type"] = "EDVR"', 'is for videos'),
+                          ('model["type"] = "EDVR"; train_cfg = dict(fix_iter=5000)', 'is for videos'),
+                          ('model["type"] = "GLInpaintor"', 'is for inpainting'),
                           ('model["pretrained"] = "https://x.org/a.pth"', 'nothing is downloaded')):
         with pytest.raises(UserError, match=message):
             written(*gan, line)

@@ -138,6 +138,11 @@ def test_pictures(flat, tmp_path):
     ('data["val"]["scal"] = 4', '"data.val": .*scal.*did you mean "scale"'),
     ('data["train"]["dataset"]["gt_foldr"] = "x"', '"data.train": .*gt_foldr.*did you mean "gt_folder"'),
     ('train_pipeline[11]["flip_ration"] = 1', '"data.train": .*flip_ration.*did you mean "flip_ratio"'),
+    ('train_pipeline.insert(1, dict(type="ColorJitter", keys=["gt"], jitter_ratio=0.1))',
+     '"data.train": .*jitter_ratio.*; neither MMEditing 0.16 nor facesr has it: custom_imports brings in classes'),
+    ('train_pipeline.insert(1, dict(type="CutBlur", keys=["gt"]))',
+     '"data.train": SRFolderDataset: CutBlur is not in the pipeline registry; neither MMEditing 0.16 nor'),
+    ('model["generator"]["dropout_prob"] = 0.1', '"model": .*dropout_prob.*; neither MMEditing 0.16 nor facesr'),
     ('del total_iters', '"total_iters": is not there'),
     ('del optimizers', '"optimizers": is not there'),
 ])
