@@ -41,7 +41,7 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
-    from facesr.analysis.logs import LOG_SUFFIX, read_runs
+    from facesr.analysis.logs import find_logs, read_runs, without_logs
     from facesr.analysis.report.measure import measure_run
     from facesr.analysis.report.page import render
     from facesr.analysis.work_dir import find_sources
@@ -51,11 +51,11 @@ def main():
     out = output_file(args.out or Path(args.work_dir) / 'report.html', '.html')
     sources = find_sources(args.work_dir, args.config, args.checkpoint, args.cfg_options, args.data_root, args.ema,
                            images=not args.no_images)
-    runs = read_runs([args.work_dir]) if any(sources.work_dir.glob(f'*{LOG_SUFFIX}')) else []
+    runs = read_runs([args.work_dir]) if find_logs(sources.work_dir) else []
     measured = None if args.no_images else measure_run(sources, args.images or args.num)
     page = render(sources, measured, runs[0] if runs else None, f'{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}')
     write_atomic(out, page)
-    for line in runs[0].notes() if runs else [f'no *{LOG_SUFFIX} in {args.work_dir}: no curves']:
+    for line in runs[0].notes() if runs else [f'no curves: {args.work_dir}: {without_logs(sources.work_dir)}']:
         say(line)
     say(f'written: {out} ({len(page.encode()) / 2**20:.1f} MiB)')
 

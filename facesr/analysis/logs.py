@@ -126,12 +126,26 @@ def _name(path: Path) -> str:
     return f'{path.parent.name}/{stem}' if stem.replace('_', '').isdigit() else stem  # a time alone says little
 
 
+def find_logs(work_dir: Path) -> list:
+    """The JSON logs of a work dir of this project, MMEditing's or MMEngine's, under whatever ending; none: []."""
+    return (log_files(work_dir) or sorted(work_dir.glob(MMENGINE_LOGS))
+            or sorted(work_dir.glob('vis_data/scalars.json')) or _renamed_logs(work_dir))
+
+
+def without_logs(work_dir: Path) -> str:
+    """What is missing where `find_logs` finds nothing, in words."""
+    texts = sorted(work_dir.glob('*.log'))
+    if texts:
+        return (f'no JSON log in it, which curves are drawn of; {texts[0].name} is the log as text: MMEditing writes '
+                f'{texts[0].stem}{LOG_SUFFIX} beside it, and MMEngine */vis_data/scalars.json')
+    return f'no JSON log in it (*{LOG_SUFFIX}, or MMEngine\'s */vis_data/scalars.json); give the work dir of a run'
+
+
 def _log_files(path: Path) -> list:
     if path.is_dir():
-        logs = (log_files(path) or sorted(path.glob(MMENGINE_LOGS)) or sorted(path.glob('vis_data/scalars.json'))
-                or _renamed_logs(path))
+        logs = find_logs(path)
         if not logs:
-            raise UserError(f'{path}: no *{LOG_SUFFIX} in it; give the work dir of a run')
+            raise UserError(f'{path}: {without_logs(path)}')
         return logs
     if not path.exists():
         raise UserError(f'{path}: no such work dir or log')

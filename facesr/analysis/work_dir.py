@@ -3,12 +3,13 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from facesr.analysis.logs import find_logs
 from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.naming import find_latest, numbered_checkpoints
 from facesr.config import RECORDED, Config, load_config
 from facesr.evaluation.metrics import EMA_SUFFIX
 from facesr.utils.errors import UserError
-from facesr.utils.log_files import first_record, log_files
+from facesr.utils.log_files import first_record
 
 
 class Sources(NamedTuple):
@@ -92,6 +93,6 @@ def _find_config(work_dir: Path, name: str) -> Path:
 
 def _logged_name(work_dir: Path) -> str:
     """What the newest log says the run is called; nothing where it does not."""
-    logs = log_files(work_dir)
+    logs = find_logs(work_dir)
     name = first_record(logs[-1]).get('exp_name') if logs else None
     return name if isinstance(name, str) else ''

@@ -256,6 +256,7 @@ KEYS = {
 CLOSED = ('', 'data', *(f'data.{split}_dataloader' for split in SPLITS), 'evaluation', 'checkpoint_config',
           'log_config', 'test_cfg', 'train_cfg')
 
+FILES_ALONE = 'images are read from files here (cache_images=True keeps them decoded, as LMDB would)'
 # What MMEditing's constructors take without looking.
 _SWALLOWED = {
     'LoadImageFromFile': ('io_backend', 'key', 'flag', 'channel_order', 'convert_to', 'save_original_img', 'use_cache',
@@ -346,6 +347,8 @@ def _check_dataset(key: str, node) -> None:
         return
     if not _is_typed(node):
         refuse(key, node, f'give {TYPED.words}')
+    if node['type'] == 'SRLmdbDataset':
+        refuse(f'{key}.type', node['type'], f'{FILES_ALONE}; give SRFolderDataset or SRAnnotationDataset')
     if node['type'] == 'RepeatDataset':
         known = dict(dataset=DICT, times=whole(1))
     elif node['type'] == 'ConcatDataset':
@@ -374,6 +377,8 @@ def _check_dataset(key: str, node) -> None:
 
 
 def _check_transform(key: str, transform) -> None:
+    if transform.get('io_backend', 'disk') != 'disk':
+        refuse(f'{key}.io_backend', transform['io_backend'], f'{FILES_ALONE}; give "disk"')
     known = _SWALLOWED.get(transform['type'])
     for name in transform if known else ():
         if name not in (*known, 'type'):

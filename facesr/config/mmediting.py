@@ -4,6 +4,7 @@
 """
 from collections.abc import Iterator
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def translate(cfg: Config) -> list:
         _translate_loaders(cfg.data, told)
         _translate_flags(cfg, told)
         _translate_jitter(cfg.data)
+        _refuse_other_ranges(cfg.data)
         _translate_training_set(cfg.data, told)
         _translate_test_set(cfg.data, told)
     return told
@@ -265,8 +267,22 @@ def _translate_flags(cfg: Config, told: list) -> None:
                     'which it makes of others')
 
 
+def _refuse_other_ranges(data: ConfigDict) -> None:
+    """MMEditing measures images in [0, 1]: of others its figures mean nothing, and here they would be clipped."""
+    for split in ('val', 'test'):
+        pipeline = (data.get(split) or {}).get('pipeline', ())
+        rescaled = any(_of_type('RescaleToZeroOne', pipeline))
+        for normalize in _of_type('Normalize', pipeline):
+            if set(normalize.get('mean', ())) != {0} or set(normalize.get('std', ())) != {1 if rescaled else 255}:
+                raise UserError(f'config key "data.{split}.pipeline": Normalize takes images out of [0, 1], in which '
+                                'they are measured; leave it out, or give mean=[0, 0, 0], std=[1, 1, 1]')
+
+
 def _translate_jitter(data: ConfigDict) -> None:
     """MMEditing up to 0.14 says `to_rgb` where later ones say `channel_order`."""
+    from mmedit.datasets.registry import PIPELINES  # not by whoever only reads a table of keys
+    if 'to_rgb' in signature(PIPELINES.get('ColorJitter')).parameters:
+        return  # a class of the user's, in the place of MMEditing's
     for jitter in _of_type('ColorJitter', data):
         if 'to_rgb' not in jitter:
             continue

@@ -60,10 +60,10 @@ def read_info(path: str | Path, decode: bool = False, turned: bool = True) -> Im
 def info_of(path: str | Path, image: Image.Image, pixels: np.ndarray | None = None, turned: bool = True) -> ImageInfo:
     """What an annotation says of an image that Pillow has opened: of its pixels (h, w, 3), if they were decoded."""
     channels = 3 if image.mode == 'P' else len(image.getbands())  # a palette: decoded it has three
-    sides = (image.height, image.width) if pixels is None else pixels.shape[:2]
+    height, width = (image.height, image.width) if pixels is None else pixels.shape[:2]
     if pixels is None and turned and orientation(image) in ON_THE_SIDE:
-        sides = sides[::-1]
-    return ImageInfo(Path(path).name, *sides, channels)
+        height, width = width, height
+    return ImageInfo(Path(path).name, height, width, channels)
 
 
 def scan_folder(folder, scale: int = 4, recursive: bool = False) -> list:

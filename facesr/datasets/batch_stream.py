@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from facesr.datasets.seeded_samples import SKIPPED
 from facesr.utils import dist
-from facesr.utils.errors import UserError
+from facesr.utils.errors import UserError, from_worker
 from facesr.utils.pixels import to_float
 
 RESTARTS = 3  # of the workers, without a batch between them
@@ -65,9 +65,7 @@ class BatchStream:
                 batch = next(self._iterator())
                 break
             except UserError as error:
-                # From a worker it comes with the worker's traceback, its own line last.
-                raise type(error)(str(error).strip().splitlines()[-1].rpartition(f'{type(error).__name__}: ')[2]) \
-                    from error
+                raise from_worker(error) from error
             except (RuntimeError, OSError, EOFError) as error:
                 if not is_worker_death(error):
                     raise

@@ -24,6 +24,7 @@ LARGE = 2**24  # values of an image
 # organiser), of two different faces of FFHQ at most 0.92 (2,556 pairs).
 SAME_PICTURE, OTHER_PICTURE = 0.97, 0.95
 TRAIN_GT = 'train GT'
+RESIZING = ('Crop', 'ModCrop', 'FixedCrop')  # what may stand before `Degrade` (facesr.config.degradation)
 BLOCK = 1024  # images that are compared with all others at a time
 
 
@@ -132,7 +133,7 @@ def _see(path: Path, upright: bool):
             image.load()  # finds damage that OpenCV makes up for
             pixels = decode_image(path.read_bytes(), path, upright)
             info = info_of(path, image, pixels)
-            return Seen(info, mode, blake2b(pixels, digest_size=16).digest(), _thumbnail(pixels))
+            return Seen(info, mode, blake2b(pixels.tobytes(), digest_size=16).digest(), _thumbnail(pixels))
     except UserError as error:
         return str(error)
     except OSError as error:
@@ -393,7 +394,12 @@ def require_images(folder, cfg: Config, recursive: bool = False) -> list:
 
 
 def unfit_sizes(infos, train) -> set:
-    """The (height, width) among images of a training dataset that its degradation does not bring to LQ size."""
-    recipe = recipe_of(train)
+    """The (height, width) among images of a training dataset that its degradation does not bring to LQ size.
+
+    None where images get another size before: `Degrade` looks at that.
+    """
+    recipe, types = recipe_of(train), [transform['type'] for transform in train.get('pipeline', ())]
+    if recipe and set(RESIZING) & set(types[:types.index('Degrade')]):
+        return set()
     return {size for size in {(info.height, info.width) for info in infos}
             if recipe and not recipe.fits(*size, train.scale)}

@@ -13,6 +13,7 @@ from mmedit.datasets.builder import build_dataset
 from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader
 
+from facesr.datasets.pipeline import name_failures
 from facesr.datasets.sampler import EndlessSampler
 from facesr.datasets.seeded_samples import SeededSamples
 from facesr.utils import dist
@@ -49,6 +50,7 @@ def build_eval_loader(data_cfg: ConfigDict, split: str) -> DataLoader:
     """
     with mistakes_in(f'data.{split}'):
         dataset = build_dataset(deepcopy(data_cfg[split]))
+    name_failures(dataset, split)
     dataset.data_infos.sort(key=lambda info: info['lq_path'])
     part = range(dist.rank(), len(dataset), dist.world_size())
     with mistakes_in(f'data.{split}_dataloader'):

@@ -1,16 +1,20 @@
 """Training samples that depend on their position in the order and on nothing else."""
 from bisect import bisect_right
 
+import facesr.compat.bridged  # noqa: F401
+
 import cv2
 from mmedit.datasets.pipelines import DegradationsWithShuffle
 from torch.utils.data import ConcatDataset, Dataset
 
 from facesr.datasets.cache import LoadCachedImage
+from facesr.datasets.pipeline import name_failures, parts, transforms_of
 from facesr.utils.errors import UserError
 from facesr.utils.random import seeded
 
 SKIPPED = 'skipped_images'  # where a sample's meta names the images that it stands in for
 TRIES = 10
+IMAGE_ERRORS = (cv2.error, AttributeError, OSError, ValueError)  # what transforms raise of images that are broken
 
 
 class UnreadableImage(UserError):
@@ -31,9 +35,10 @@ class SeededSamples(Dataset):
 
     def __init__(self, dataset: Dataset, seed: int, skip_unreadable: bool = False):
         self.dataset, self.seed, self.skip_unreadable = dataset, seed, skip_unreadable
+        name_failures(dataset, 'train', IMAGE_ERRORS)
         # MMEditing's DegradationsWithShuffle shuffles what the last sample left, and a resume would not know that.
-        self._orders = [(transform.degradations, list(transform.degradations)) for part in _parts(dataset)
-                        for transform in part.pipeline.transforms if isinstance(transform, DegradationsWithShuffle)]
+        self._orders = [(transform.degradations, list(transform.degradations)) for transform in transforms_of(dataset)
+                        if isinstance(transform, DegradationsWithShuffle)]
 
     def __len__(self):
         return len(self.dataset)
@@ -47,7 +52,7 @@ class SeededSamples(Dataset):
                     degradations[:] = order
                 with seeded(self.seed, position):
                     sample = self.dataset[index]
-            except (cv2.error, AttributeError, OSError, ValueError) as error:
+            except IMAGE_ERRORS as error:
                 path, reason = self._path(index), ' '.join(str(error).split())
                 if not self.skip_unreadable or len(skipped) == TRIES - 1:
                     raise UnreadableImage(
@@ -64,13 +69,12 @@ class SeededSamples(Dataset):
     @property
     def caches(self) -> list:
         """The pipelines' `LoadCachedImage`: one of a dataset, or none."""
-        return [transform for dataset in _parts(self.dataset) for transform in dataset.pipeline.transforms
-                if isinstance(transform, LoadCachedImage)]
+        return [transform for transform in transforms_of(self.dataset) if isinstance(transform, LoadCachedImage)]
 
     @property
     def paths(self) -> list:
         """The GT images' paths."""
-        return [str(info['gt_path']) for dataset in _parts(self.dataset) for info in dataset.data_infos]
+        return [str(info['gt_path']) for dataset in parts(self.dataset) for info in dataset.data_infos]
 
     def _path(self, index: int) -> str:
         dataset = self.dataset
@@ -82,10 +86,3 @@ class SeededSamples(Dataset):
             else:
                 index, dataset = index % len(dataset.dataset), dataset.dataset
         return str(dataset.data_infos[index]['gt_path'])
-
-
-def _parts(dataset) -> list:
-    """The datasets that have images, inside those that repeat or join others."""
-    if isinstance(dataset, ConcatDataset):
-        return [part for inner in dataset.datasets for part in _parts(inner)]
-    return _parts(dataset.dataset) if hasattr(dataset, 'dataset') else [dataset]

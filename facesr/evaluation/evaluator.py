@@ -17,7 +17,7 @@ from facesr.evaluation.metrics import EMA_SUFFIX, build_metrics
 from facesr.inference.network import as_arrays, network
 from facesr.utils.device import cuda_available
 from facesr.utils.dist import unwrapped
-from facesr.utils.errors import UserError
+from facesr.utils.errors import UserError, from_worker
 from facesr.utils.memory import enough_memory
 from facesr.utils.pixels import to_float, to_uint8
 from facesr.utils.psnr import psnr_of_arrays
@@ -79,12 +79,19 @@ def evaluate(net: Callable, loader: DataLoader, metrics: dict) -> Iterator[tuple
 
 
 def read_batches(loader: DataLoader) -> Iterator[Batch]:
-    """A loader's batches, with a progress bar."""
-    with tqdm(total=len(loader.sampler), desc='restore', unit='image', leave=False, disable=None) as progress:
-        for batch in _ahead(iter(loader)):
-            paths = [meta['lq_path'] for chunk in batch['meta'].data for meta in chunk]
-            yield Batch(paths, to_uint8(batch['lq']), to_uint8(batch['gt']) if 'gt' in batch else None)
-            progress.update(len(paths))
+    """A loader's batches, with a progress bar.
+
+    Raises:
+        UserError: A transform of the pipeline cannot do its work.
+    """
+    try:
+        with tqdm(total=len(loader.sampler), desc='restore', unit='image', leave=False, disable=None) as progress:
+            for batch in _ahead(iter(loader)):
+                paths = [meta['lq_path'] for chunk in batch['meta'].data for meta in chunk]
+                yield Batch(paths, to_uint8(batch['lq']), to_uint8(batch['gt']) if 'gt' in batch else None)
+                progress.update(len(paths))
+    except UserError as error:
+        raise from_worker(error) from error
 
 
 def _ahead(batches: Iterator) -> Iterator:

@@ -33,6 +33,11 @@ class DamagedCheckpoint(CheckpointError):
     """A checkpoint is not what was once written, or was never written to its end."""
 
 
+def from_worker(error: UserError) -> UserError:
+    """One that came from a loading process, without that process's traceback: its own line is the last."""
+    return type(error)(str(error).strip().splitlines()[-1].rpartition(f'{type(error).__name__}: ')[2])
+
+
 def similar(name: object, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
     """Those of the known names that somebody may have meant by another, the likeliest first.
 

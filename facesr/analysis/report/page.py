@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from facesr.analysis.figures.curves import curve_figures
-from facesr.analysis.logs import LOG_SUFFIX, Run
+from facesr.analysis.logs import Run
 from facesr.analysis.report.charts import histogram, inline_svg
 from facesr.analysis.report.measure import Measured
 from facesr.analysis.report.provenance import provenance_rows, training_time
@@ -85,7 +85,7 @@ def _without(measured, run) -> list:
     """What is not in the report, and why."""
     return [text for there, text in (
         (measured, 'Without images: it was made with --no-images, so no checkpoint was measured.'),
-        (run, f'Without curves: there was no *{LOG_SUFFIX} in the work dir.')) if not there]
+        (run, 'Without curves: there was no JSON log in the work dir.')) if not there]
 
 
 def _error(values: list) -> str:

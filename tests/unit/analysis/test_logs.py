@@ -155,7 +155,7 @@ def test_what_is_no_log_is_named(tmp_path):
     text, binary, empty = tmp_path / 'a.log', tmp_path / 'b.json', write_log(tmp_path / 'c.log.json', dict(env_info=''))
     text.write_text('2023-01-01 INFO')
     binary.write_bytes(bytes(range(256)) * 10)
-    for path, message in ((tmp_path / 'none', 'no such work dir or log'), (tmp_path / 'sub', 'no .*log.json in it'),
+    for path, message in ((tmp_path / 'none', 'no such work dir or log'), (tmp_path / 'sub', 'no JSON log in it'),
                           (text, 'not a JSON log; give the'), (empty, 'no training records; give'),
                           (binary, 'no training records, but .* broken lines; give')):
         (tmp_path / 'sub').mkdir(exist_ok=True)

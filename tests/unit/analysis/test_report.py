@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import SMALL
+from mmcv import Config
 from mmedit.core import psnr
+from mmediting_forms import organiser
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
@@ -182,7 +184,7 @@ def test_settings_and_curves_alone(work, sources, run):
     assert 'made with --no-images' in page and 'CosineRestart(' in page and page.count('<svg') == 2
     assert 'class="compare"' not in page
     page = render(alone, None, None, DATE)
-    assert 'no *.log.json in the work dir' in page and '<svg' not in page
+    assert 'no JSON log in the work dir' in page and '<svg' not in page
 
 
 def test_in_words():
@@ -190,6 +192,27 @@ def test_in_words():
     run = Run('a', [dict(iter=20, time=2.), dict(iter=40, time=1.), dict(iter=1000, time=4.)])
     assert training_time(run) == ('65 min', '3.9 s an iteration, 1,000 iterations in the logs')
     assert training_time(Run('a', [dict(iter=20, loss=1.)]))[0] == 'unknown'
+
+
+def test_a_work_dir_of_mmediting(run_tool, tmp_path, checkpoint):
+    """Its dumped config, a log by its time under whatever ending; of a text log alone it is said what is missing."""
+    work = tmp_path / '2022'
+    work.mkdir()
+    (tmp_path / 'flat.py').write_text(organiser('data/FFHQ', 'model["generator"].update(num_blocks=1)'))
+    Config.fromfile(str(tmp_path / 'flat.py')).dump(str(work / 'flat.py'))
+    records = [dict(mode='train', epoch=1, iter=i, lr=2e-4, loss=1 / i, time=1.) for i in (1, 2)]
+    shutil.copy(checkpoint, work / 'iter_2.pth')
+    for name, curves in (('20220401_120000.log.json', True), ('20220401_120000.json', True),
+                         ('20220401_120000.log', False)):
+        text = '2022-04-01 - mmedit - INFO - Iter [1/2]' if not curves else '\n'.join(
+            json.dumps(record) for record in (dict(exp_name='flat.py'), *records))
+        (work / name).write_text(f'{text}\n')
+        done = run_tool('report.py', work, '--no-images')
+        assert done.returncode == 0, done.stderr
+        assert ('<svg' in (work / 'report.html').read_text()) == curves
+        assert ('20220401_120000.log is the log as text: MMEditing writes 20220401_120000.log.json' in done.stdout
+                ) == (not curves)
+        (work / name).unlink()
 
 
 def test_the_tool(run_tool, refused, work, sample_root, tmp_path):

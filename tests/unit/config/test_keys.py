@@ -159,6 +159,21 @@ def test_every_refusal_says_what_there_is_instead():
     assert all(found.note for found in KEYS.values() if found.status in (MAPPED, REFUSED))
 
 
+def test_what_images_cannot_be(written):
+    for line, message in (
+            ('data["train"]["dataset"]["type"] = "SRLmdbDataset"', 'train.dataset.type" is .*read from files here'),
+            ('train_pipeline[0]["io_backend"] = "lmdb"', 'pipeline.0.io_backend" is \'lmdb\': images are read'),
+            ('test_pipeline[0].update(io_backend="petrel")', 'data.val.pipeline.0.io_backend" is \'petrel\''),
+            ('test_pipeline.insert(3, dict(type="Normalize", keys=["lq", "gt"], mean=[.5] * 3, std=[.5] * 3))',
+             '"data.val.pipeline": Normalize takes images out of .0, 1., in which they are measured'),
+            ('test_pipeline[2] = dict(type="Normalize", keys=["lq"], mean=[0] * 3, std=[1] * 3)', 'Normalize takes')):
+        with pytest.raises(UserError, match=message):
+            written(line)
+    for std, rest in ((1, 'dict(type="RescaleToZeroOne", keys=["lq", "gt"])'), (255, '')):
+        written(f'test_pipeline[2:3] = [{rest}]', f'test_pipeline.insert(3, dict(type="Normalize", keys=["lq", "gt"], '
+                f'mean=[0] * 3, std=[{std}] * 3, to_rgb=False))')
+
+
 def test_the_docs_have_the_table():
     assert mmediting_table() in Path('docs/mmediting.md').read_text(), (
         'put facesr.config.keys.mmediting_table() into docs/mmediting.md')

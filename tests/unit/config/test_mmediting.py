@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from mmcv import Config
 from mmedit.datasets.pipelines import Compose
+from mmedit.datasets.registry import PIPELINES
 from PIL import Image
 from torchvision import transforms
 
@@ -99,7 +100,7 @@ def test_augmentations_of_8_bit_images_stay_before_it(written):
     assert types(cfg.data.train.pipeline)[:3] == ['LoadImageFromFile', 'RandomRotation', 'Degrade']
 
 
-def test_the_color_jitter_of_mmediting_0_14(written):
+def test_the_color_jitter_of_mmediting_0_14(written, monkeypatch):
     """Its `to_rgb` turned the channels around and back, which is what channel_order="bgr" does."""
     jitter = 'train_pipeline.insert(1, dict(type="ColorJitter", keys=["gt"], to_rgb={}, brightness=0, hue=(0.3, 0.3)))'
     ours = written(jitter.format(True)).data.train.pipeline[1]
@@ -109,6 +110,13 @@ def test_the_color_jitter_of_mmediting_0_14(written):
     assert (Compose([ours])(dict(gt=gt))['gt'] == np.asarray(theirs)[..., ::-1]).all()
     with pytest.raises(UserError, match='ColorJitter.to_rgb=False. swapped red and blue of its result; give'):
         written(jitter.format(False))
+
+    class ColorJitter:
+        def __init__(self, keys, to_rgb=False, jitter_ratio=0.5, **kwargs):
+            """A user's own, in the place of MMEditing's."""
+
+    monkeypatch.setitem(PIPELINES.module_dict, 'ColorJitter', ColorJitter)
+    assert written(jitter.format(False)).data.train.pipeline[1].to_rgb is False
 
 
 def test_repeats_and_lists(written):

@@ -152,6 +152,30 @@ def test_what_is_wrong_inside_is_one_line(line, message, flat):
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('line, message', [
+    ('train_pipeline.insert(11, dict(type="RandomDownSampling", scale_min=4, scale_max=4))',
+     '"data.train.pipeline": RandomDownSampling cannot do its work on .*train/GT/0000.*uint8'),
+    ('train_pipeline.insert(11, dict(type="Flip", keys=["ref"], flip_ratio=1))',
+     """"data.train.pipeline": Flip cannot do its work on .*KeyError: 'ref'"""),
+    ('test_pipeline.insert(2, dict(type="Flip", keys=["ref"], flip_ratio=1))',
+     """"data.val.pipeline": Flip cannot do its work on .*val/.*KeyError: 'ref'"""),
+])
+def test_a_transform_that_cannot_is_named(line, message, workers, flat):
+    """Also where a process of a loader found out."""
+    with pytest.raises(UserError, match=f'^config key {message}') as caught:
+        train(flat(line, f'data["workers_per_gpu"] = {workers}'), 'flat')
+    assert '\n' not in str(caught.value)
+
+
+def test_images_may_be_cropped_before_they_are_degraded(flat):
+    cfg = flat('train_pipeline.insert(1, dict(type="Crop", keys=["gt"], crop_size=(256, 256), random_crop=True))',
+               'train_pipeline[8]["params"]["target_size"] = (256, 256)',
+               'train_pipeline[10]["params"]["target_size"] = (64, 64)')
+    assert [transform['type'] for transform in cfg.data.train.pipeline[:3]] == ['LoadImageFromFile', 'Crop', 'Degrade']
+    assert dry_run(cfg).shapes['lq'] == (2, 3, 8, 8)
+
+
 def test_lists_of_data_sets(flat, tiny_root):
     one = 'one = dict(data["train"]["dataset"])'
     noted = f'noted = dict(one, type="SRAnnotationDataset", ann_file="{tiny_root}/train.txt")'
