@@ -133,7 +133,7 @@ def _see(path: Path, upright: bool):
             image.load()  # finds damage that OpenCV makes up for
             pixels = decode_image(path.read_bytes(), path, upright)
             info = info_of(path, image, pixels)
-            return Seen(info, mode, blake2b(pixels.tobytes(), digest_size=16).digest(), _thumbnail(pixels))
+            return Seen(info, mode, blake2b(pixels.data, digest_size=16).digest(), _thumbnail(pixels))
     except UserError as error:
         return str(error)
     except OSError as error:
