@@ -24,6 +24,7 @@ from facesr.evaluation.test import load_split
 from facesr.inference.network import network
 from facesr.models.build import load_model
 from facesr.utils.errors import UserError
+from facesr.utils.lock import WorkDirLock
 
 TINY = f'configs/srresnet_ffhq.py {" ".join(SMALL_OPTIONS)}'
 ENTRIES = (f'l1={TINY} ema=0.5', f'psnr={TINY} model.pixel_loss.type=PSNRLoss')
@@ -34,7 +35,7 @@ def command(tiny_root, tmp_path):
     """The command line of a race in `tmp_path/race`."""
 
     def of(*arguments):
-        return [sys.executable, 'benchmarks/race.py', *ENTRIES, '--data-root', str(tiny_root), '--out',
+        return [sys.executable, 'benchmarks/race.py', *ENTRIES, '--data-root', str(tiny_root), '--out-dir',
                 str(tmp_path / 'race'), '--points', '2', '--batch', '1', '--patch', '32', '--jobs', '2', *arguments]
 
     return of
@@ -46,7 +47,7 @@ def prepare(tiny_root, tmp_path, monkeypatch):
 
     def run(*arguments):
         entries = [] if any('=' in argument for argument in arguments) else ENTRIES[:1]
-        monkeypatch.setattr(sys, 'argv', ['race.py', *entries, *arguments, '--data-root', str(tiny_root), '--out',
+        monkeypatch.setattr(sys, 'argv', ['race.py', *entries, *arguments, '--data-root', str(tiny_root), '--out-dir',
                                           str(tmp_path / 'race'), '--points', '2', '--batch', '1', '--patch', '32'])
         args = race.parse_args()
         return race.prepare([race.parse_entry(text) for text in args.entries], args)
@@ -72,7 +73,7 @@ def race_here(tiny_root, tmp_path, monkeypatch, capsys):
 
     def run(*arguments):
         monkeypatch.setattr(race, 'start', start)
-        monkeypatch.setattr(sys, 'argv', ['race.py', *arguments, '--data-root', str(tiny_root), '--out',
+        monkeypatch.setattr(sys, 'argv', ['race.py', *arguments, '--data-root', str(tiny_root), '--out-dir',
                                           str(tmp_path / 'race')])
         race.main()
         return capsys.readouterr().out, json.loads((tmp_path / 'race/race.json').read_text())
@@ -103,7 +104,7 @@ def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
 
     first = [build_stream(load_config(tmp_path / f'race/{label}/iterations_4.py')).next() for label in ('l1', 'psnr')]
     assert torch.equal(first[0]['lq'], first[1]['lq']) and torch.equal(first[0]['gt'], first[1]['gt'])
-    for changed, message in ((['--iterations', '6'], 'race: has a race with iterations=4; give another --out'),
+    for changed, message in ((['--iterations', '6'], 'race: has a race with iterations=4; give another --out-dir'),
                              ([f'l1={TINY} ema=0.9', f'psnr={TINY}', '--iterations', '4'],
                               'the entry l1 was another one before'),
                              (['--iterations', '4', '--seeds', '2'], 'its results also have psnr; give them too'),
@@ -188,7 +189,7 @@ def test_equal_multiply_adds(race_here, prepare, tmp_path):
     assert (trials[2].iterations, cfg.gt_patch_size, cfg.amp) == (8, 32, 'bf16')  # as --patch and --batch say
     for changed, message in ((['--macs', amounts[1].text], f'has a race with macs={amounts[0].text}; give another --o'),
                              ([*how[:3], '--seeds', '1'], 'its results also have 2 seeds of'),
-                             (['--faces', '4'], 'has a race with cost=macs; give another --out'),
+                             (['--faces', '4'], 'has a race with cost=macs; give another --out-dir'),
                              ([*how[:3], '--only', 'd'], '--only d: no entry has this label')):
         with pytest.raises(UserError, match=message):
             prepare(*entries, *changed)
@@ -253,13 +254,18 @@ def test_wrong_arguments_are_one_line(arguments, message, prepare, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_folder_has_one_race_at_a_time(tmp_path):
-    args = argparse.Namespace(out=tmp_path)
-    with race.alone(args), pytest.raises(UserError, match='is still at work there'), race.alone(
-            argparse.Namespace(out=tmp_path)):
-        pass
-    with race.alone(args):
-        pass
+def test_a_folder_has_one_race_at_a_time(race_here, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(race, 'prepare', lambda *_: ([], []))  # else the lock were something else in the folder
+    with WorkDirLock(tmp_path / 'race', inherited=True), pytest.raises(SystemExit, match='2'):
+        race_here(*ENTRIES)
+    error = capsys.readouterr().err
+    assert error.startswith(f'error: {tmp_path}/race: another training is using it') and error.endswith('--out-dir\n')
+
+
+def test_the_former_name_of_its_folder_works(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, 'argv', ['race.py', 'a=x', '--data-root', 'x', '--out', str(tmp_path)])
+    assert race.parse_args().out_dir == tmp_path
+    assert capsys.readouterr().err.startswith('note: --out is called --out-dir now; ')
 
 
 def test_a_schedule_shrinks():
@@ -277,7 +283,7 @@ def test_a_schedule_shrinks():
 def test_another_programs_results_are_left_alone(text, prepare, tmp_path):
     (tmp_path / 'race').mkdir()
     (tmp_path / 'race/race.json').write_text(text)
-    with pytest.raises(UserError, match='race.json: not the results of a race, or damaged; give another --out'):
+    with pytest.raises(UserError, match='race.json: not the results of a race, or damaged; give another --out-dir'):
         prepare()
     assert (tmp_path / 'race/race.json').read_text() == text
 

@@ -45,6 +45,23 @@ def test_the_second_comer_is_refused_until_the_first_is_gone(held):
     assert list(folder.iterdir()) == []
 
 
+def test_it_is_held_until_the_last_who_inherited_it_has_ended(tmp_path):
+    with WorkDirLock(tmp_path / 'work', inherited=True) as lock:
+        heir = subprocess.Popen(['sleep', '60'], pass_fds=[lock.fileno()])
+        (tmp_path / 'work/left').touch()
+        os.link(tmp_path / 'work/.lock', tmp_path / 'name')
+    os.rename(tmp_path / 'name', tmp_path / 'work/.lock')  # as a holder who is killed leaves it
+    try:
+        with pytest.raises(UserError, match='or give another --out-dir'), \
+                WorkDirLock(tmp_path / 'work', option='--out-dir', inherited=True):
+            pass
+    finally:
+        heir.kill()
+        heir.wait()
+    with WorkDirLock(tmp_path / 'work', inherited=True):
+        pass
+
+
 def test_nothing_is_left_where_nothing_was_written(tmp_path):
     with WorkDirLock(tmp_path / 'a/b'):
         assert (tmp_path / 'a/b/.lock').is_file()
