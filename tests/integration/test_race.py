@@ -13,6 +13,7 @@ import race_entries
 import race_run
 import torch
 from conftest import HANGS, SMALL_OPTIONS
+from forked import Forked
 from race_entries import Length
 
 from facesr.checkpoint.io import read_checkpoint
@@ -27,6 +28,7 @@ from facesr.utils.errors import UserError
 from facesr.utils.lock import WorkDirLock
 
 TINY = f'configs/srresnet_ffhq.py {" ".join(SMALL_OPTIONS)}'
+HOW = ('--points', '2', '--batch', '1', '--patch', '32', '--jobs', '2')
 ENTRIES = (f'l1={TINY} ema=0.5', f'psnr={TINY} model.pixel_loss.type=PSNRLoss')
 
 
@@ -36,7 +38,7 @@ def command(tiny_root, tmp_path):
 
     def of(*arguments):
         return [sys.executable, 'benchmarks/race.py', *ENTRIES, '--data-root', str(tiny_root), '--out-dir',
-                str(tmp_path / 'race'), '--points', '2', '--batch', '1', '--patch', '32', '--jobs', '2', *arguments]
+                str(tmp_path / 'race'), *HOW, *arguments]
 
     return of
 
@@ -82,17 +84,15 @@ def race_here(tiny_root, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
+def test_a_race_and_its_continuation(command, run_command, race_here, prepare, tmp_path):
     done = run_command(command('--iterations', '4', '--seeds', '1'))
     assert 'l1, seed 0: done' in done.stdout and 'one seed says nothing' in done.stdout, done.stderr
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob('race/*/*/seed_0/iter_4.pth')}
     assert len(before) == 2
 
-    done = run_command(command('--iterations', '4', '--seeds', '2'))
-    assert 'seed 0: done' not in done.stdout and 'psnr, seed 1: done' in done.stdout, done.stderr
-    assert 'done (2 of 2)' in done.stdout
+    out, found = race_here(*ENTRIES, '--iterations', '4', '--seeds', '2', *HOW)
+    assert 'seed 0: done' not in out and 'psnr, seed 1: done' in out and 'done (2 of 2)' in out
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())  # nothing is trained twice
-    found = json.loads((tmp_path / 'race/race.json').read_text())
     labels = [row['label'] for row in found['results']]
     assert labels == ['l1', 'l1 (EMA)', 'psnr'] and 0 < found['cpu_hours'] < 1
     reference, _, psnr = found['results']
@@ -115,8 +115,7 @@ def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
 
 @pytest.mark.slow
 def test_a_race_that_is_stopped_goes_on(command, tmp_path):
-    process = subprocess.Popen(command('--iterations', '3000', '--seeds', '1'), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = Forked(command('--iterations', '3000', '--seeds', '1'), stderr=tmp_path / 'stderr')
     try:
         deadline = time.monotonic() + HANGS
         while not any('Iter [' in path.read_text() for path in tmp_path.glob('race/*/*/seed_0.txt')):
@@ -124,8 +123,8 @@ def test_a_race_that_is_stopped_goes_on(command, tmp_path):
             time.sleep(0.2)
     finally:  # also of a test that failed
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=HANGS)
-    assert process.returncode == 2 and 'the same command goes on' in errors
+        process.wait(HANGS)
+    assert process.returncode == 2 and 'the same command goes on' in (tmp_path / 'stderr').read_text()
     assert list(tmp_path.glob('race/*/*/seed_0/iter_*.pth'))  # saved
     assert not any(f'{tmp_path}/race' in line for line in os.popen('ps -eo args').read().splitlines())
 
