@@ -1,15 +1,18 @@
-"""Processes of their own that begin with the imports done, which cost five CPU-seconds each.
+"""Processes of their own that begin with torch and other libraries imported, which costs four CPU-seconds each.
 
-They are forked from a server that has imported all and run nothing: torch's backward pass cannot follow a fork of a
-process that has run one. For kills, signals, limits and several ranks; what a start from nothing does is tested in
-tests/tools, and with torchrun in test_distributed.py.
+They are forked from a server that has imported those (see third_party.py) and run nothing: torch's backward pass cannot
+follow a fork of a process that has run one. A script imports MMCV, MMEditing and facesr itself, as it does when Python
+starts; what that is like from nothing is tested in tests/tools and test_compat.py.
 """
 import multiprocessing
 import os
+import random
+import runpy
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +21,7 @@ from unittest import mock
 from conftest import HANGS, ROOT
 
 CONTEXT = multiprocessing.get_context('forkserver')
-CONTEXT.set_forkserver_preload(['in_process'])
+CONTEXT.set_forkserver_preload(['third_party'])
 
 
 class Forked:
@@ -28,14 +31,15 @@ class Forked:
         command (list): Python, a script and its arguments.
         stdout, stderr (Path | str): Files that they are appended to. Default: nowhere.
         first (Callable[[], None]): What the process does before. Default: nothing.
+        cwd (Path): Where it runs. Default: the repository.
         env (str): More of its environment.
     """
 
-    def __init__(self, command: list, stdout=os.devnull, stderr=os.devnull, first=None, **env):
+    def __init__(self, command: list, stdout=os.devnull, stderr=os.devnull, first=None, cwd=ROOT, **env):
         command = [str(word) for word in command[1:]]
-        self._process = CONTEXT.Process(target=_run, args=(command, str(stdout), str(stderr), first,
+        self._process = CONTEXT.Process(target=_run, args=(command, str(stdout), str(stderr), first, str(cwd),
                                                            {**os.environ, **env}))
-        with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (ROOT, ROOT / 'tests')))):
+        with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT / 'tests')):
             self._process.start()
         self.pid = self._process.pid
         with suppress(ProcessLookupError):  # it has ended already
@@ -64,20 +68,38 @@ class Forked:
         self._process.terminate()
 
 
-def _run(command, stdout, stderr, first, env):
+def _run(command, stdout, stderr, first, cwd, env):
+    import numpy
     import torch
-    from in_process import run_new
 
-    os.setsid()
-    multiprocessing.set_start_method('fork', force=True)  # as in a process that was not forked from a server
-    torch.version.cuda = None  # which cannot be asked for a card again after a fork
-    for path, descriptor in ((stdout, 1), (stderr, 2)):
+    for path, descriptor, name in ((stdout, 1, 'stdout'), (stderr, 2, 'stderr')):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o644)
         os.dup2(file, descriptor)
         os.close(file)
+        setattr(sys, name, open(descriptor, 'w', 1, errors='backslashreplace', closefd=False))  # noqa: SIM115
+    os.setsid()  # what `Forked` waits for
+    # As in a process that was not forked from a server.
+    multiprocessing.set_start_method('fork', force=True)
+    random.seed()
+    numpy.random.seed()
+    torch.default_generator.seed()
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv[:] = command
+    sys.path[:] = [str(Path(command[0]).absolute().parent), *env.get('PYTHONPATH', '').split(os.pathsep),
+                   *(path for path in sys.path if not Path(path).is_relative_to(ROOT / 'tests'))]
     if first:
         first()
-    sys.exit(run_new(Path(command[0]), command[1:], ROOT, env))
+    runpy.run_path(command[0], run_name='__main__')
+
+
+def run_forked(command: list, cwd=ROOT, **env) -> subprocess.CompletedProcess:
+    """As `subprocess.run([python, script, arguments...], capture_output=True, text=True)`."""
+    with tempfile.TemporaryDirectory() as folder:
+        stdout, stderr = Path(folder) / 'stdout', Path(folder) / 'stderr'
+        status = Forked(command, stdout, stderr, cwd=cwd, **env).wait(HANGS)
+        return subprocess.CompletedProcess(command, status, *(path.read_text() for path in (stdout, stderr)))
 
 
 def run_ranks(command: list, count: int, stderr: Path) -> str:

@@ -57,19 +57,16 @@ def run_in_process(script, arguments, cwd, env: dict) -> subprocess.CompletedPro
         cwd (Path): Where it runs.
         env (dict): Its environment, all of it.
     """
-    with _captured() as texts, _loggers():  # whose handlers take the streams of the moment they are made
-        status = run_new(script, arguments, cwd, env)
-    return subprocess.CompletedProcess([str(script), *arguments], status, *texts)
-
-
-def run_new(script, arguments, cwd, env: dict) -> int:
-    """As `run_in_process`, with this process's streams and loggers; returns the exit status."""
     with ExitStack() as stack:
-        for state in (_environment(cwd, env), _random_numbers(), _threads(), _signals(), _torch_flags(), _warnings()):
+        for state in (_environment(cwd, env), _random_numbers(), _threads(), _signals(), _torch_flags()):
             stack.enter_context(state)
         stack.enter_context(mock.patch.object(sys, 'argv', [str(script), *arguments]))
         stack.enter_context(mock.patch.object(sys, 'path', [str(script.parent), *sys.path]))
-        return _status(script)
+        texts = stack.enter_context(_captured())
+        stack.enter_context(_loggers())  # their handlers take the streams of the moment they are made
+        stack.enter_context(_warnings())
+        status = _status(script)
+    return subprocess.CompletedProcess([str(script), *arguments], status, *texts)
 
 
 def _status(script) -> int:
