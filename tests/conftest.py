@@ -1,5 +1,6 @@
 """Shared fixtures. Real faces are used only where FACESR_FFHQ names a folder in FFHQ's layout."""
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -119,6 +120,23 @@ def tiny_config(tiny_root, tiny_options):
         return load_config(config or 'configs/srresnet_ffhq.py', {**tiny_options, **small, **more}, str(tiny_root))
 
     return load
+
+
+@pytest.fixture
+def lock_holder():
+    """Starts a process that has a folder's lock; returns the process."""
+    from faults import HOLD
+    started = []
+
+    def start(folder):
+        started.append(subprocess.Popen([sys.executable, '-c', HOLD, str(folder)], stdout=subprocess.PIPE))
+        assert started[-1].stdout.readline() == b'\n'
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture
