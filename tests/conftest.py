@@ -10,7 +10,8 @@ from filelock import FileLock
 # The tests compare bit for bit, which only the CPU promises; integration/test_cuda.py gives CUDA back to its runs.
 CUDA_DEVICES = os.environ.get('CUDA_VISIBLE_DEVICES')
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
-os.environ.setdefault('OMP_NUM_THREADS', '1')  # a worker of pytest-xdist for each core; before torch is imported
+for _threads in ('OMP_NUM_THREADS', 'OPENCV_FOR_THREADS_NUM'):  # read when torch and OpenCV are imported
+    os.environ.setdefault(_threads, '1')  # pytest-xdist has a worker for each core
 
 ROOT = Path(__file__).resolve().parent.parent
 

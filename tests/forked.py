@@ -102,8 +102,8 @@ def run_forked(command: list, cwd=ROOT, **env) -> subprocess.CompletedProcess:
         return subprocess.CompletedProcess(command, status, *(path.read_text() for path in (stdout, stderr)))
 
 
-def run_ranks(command: list, count: int, stderr: Path) -> str:
-    """Run a script in as many processes as `torchrun --nproc_per_node=COUNT` would; all must end well.
+def run_ranks(command: list, count: int, stderr: Path, status: int = 0) -> str:
+    """Run a script in as many processes as `torchrun --nproc_per_node=COUNT` would; all must end with that status.
 
     Returns what they wrote to stderr, into the file of that name.
     """
@@ -114,7 +114,7 @@ def run_ranks(command: list, count: int, stderr: Path) -> str:
                     LOCAL_WORLD_SIZE=str(count), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
              for rank in range(count)]
     try:
-        assert [rank.wait(HANGS) for rank in ranks] == [0] * count, stderr.read_text()[-4000:]
+        assert [rank.wait(HANGS) for rank in ranks] == [status] * count, stderr.read_text()[-4000:]
     finally:
         for rank in ranks:
             with suppress(ProcessLookupError):
