@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,13 +54,22 @@ def command(root, work_dir, iterations: int, workers: int, *options) -> list:
     ]
 
 
+def _run(command: list) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def _start(command: list) -> subprocess.Popen:
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
 def kill_and_compare(root, folder, kills: int, workers: int, iterations: int = 30, seed: int = 0,
-                     longest: float = 6.0, after=(), options=()) -> Outcome:
+                     longest: float = 6.0, after=(), options=(), run: Callable = _run,
+                     start: Callable = _start) -> Outcome:
     """Train once undisturbed and once with `kills` SIGKILLs, each within `longest` seconds of a start.
 
     Args:
         root (Path): Data in FFHQ's layout, with `train.txt`.
-        folder (Path): Where the two runs go.
+        folder (Path): Where the two runs go; an undisturbed one that is there already is taken.
         kills (int): Their number; fewer if training ends before.
         workers (int): Loading processes.
         iterations (int): Of the training. Default: 30.
@@ -68,13 +78,15 @@ def kill_and_compare(root, folder, kills: int, workers: int, iterations: int = 3
         after (Sequence[int]): For each kill, iterations that the start logs before those seconds begin, so that a
             slow machine gets as far as a quick one. Default: none.
         options (Sequence[str]): More config overrides. Default: none.
+        run (Callable[[list], None]): Runs a command line to its end. Default: in a process.
+        start (Callable[[list], Popen]): Starts one, as the leader of a process group. Default: in a process.
     """
-    straight, killed, moments = Path(folder) / 'straight', Path(folder) / 'killed', random.Random(seed)
-    subprocess.run(command(root, straight, iterations, workers, *options), check=True, capture_output=True)
+    straight, killed, moments = Path(folder) / 'straight', Path(folder) / f'killed_{workers}', random.Random(seed)
+    if not (straight / f'iter_{iterations}.pth').exists():
+        run(command(root, straight, iterations, workers, *options))
     done, early, again, read, broken = 0, 0, 0, 0, []
     while done < kills:
-        process = subprocess.Popen(command(root, killed, iterations, workers, *options), stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL, start_new_session=True)
+        process = start(command(root, killed, iterations, workers, *options))
         try:
             _wait_for(process, killed, after[done] if after else 0)
             process.wait(moments.uniform(0, longest))
@@ -95,7 +107,7 @@ def kill_and_compare(root, folder, kills: int, workers: int, iterations: int = 3
         latest = find_latest(killed)
         early += latest is None
         again += max(_logged(killed) - (read_checkpoint(latest)['meta']['iter'] if latest else 0), 0)
-    subprocess.run(command(root, killed, iterations, workers, *options), check=True, capture_output=True)
+    run(command(root, killed, iterations, workers, *options))
     a, b = (read_checkpoint(path / f'iter_{iterations}.pth') for path in (straight, killed))
     equal = all(a['state_dict'][name].equal(b['state_dict'][name]) for name in a['state_dict'])
     return Outcome(done, early, again, read, broken, equal and a['state_dict'].keys() == b['state_dict'].keys())

@@ -2,7 +2,7 @@
 
     python benchmarks/race.py L1=configs/srresnet_ffhq_one_cycle.py \\
         "PSNR=configs/srresnet_ffhq_one_cycle.py model.pixel_loss.type=PSNRLoss" \\
-        --data-root DATA --iterations 1000 --seeds 5 --out work_dirs/race_losses
+        --data-root DATA --iterations 1000 --seeds 5 --out-dir work_dirs/race_losses
 
 An entry is `LABEL=CONFIG [KEY=VALUE ...]`; the first is the reference. Of one with `ema` the moving average is a row of
 its own. What is equal is one of --iterations, --faces, --macs and --cpu-hours. Given several lengths, each is a race of
@@ -12,12 +12,11 @@ another cost they belong to an entry (data.train_dataloader.samples_per_gpu, gt_
 
 What counts is the PSNR of the last checkpoint: the best of several would favour the run that varies most. Differences
 are paired by seed and image; docs/races.md says how to read them. Stop it whenever you like: the same command goes on,
-and more lengths, seeds or entries may be added. OUT has `race.json` and `race.png`, which are brought up to date after
+and more lengths, seeds or entries may be added. DIR has `race.json` and `race.png`, which are brought up to date after
 each run, and the runs.
 """
 import argparse
 import contextlib
-import fcntl
 import math
 import os
 import resource
@@ -55,6 +54,7 @@ from facesr.utils.choices import AMP_MODES
 from facesr.utils.cli import ArgumentParser, positive_int
 from facesr.utils.errors import UserError, report_user_errors
 from facesr.utils.files import as_json, write_atomic
+from facesr.utils.lock import WorkDirLock
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,23 +73,6 @@ class Job(NamedTuple):
         return self.result.with_suffix('.txt')
 
 
-@contextlib.contextmanager
-def alone(args):
-    """Nobody else trains in `args.out` meanwhile; nor does what a killed race has left running there.
-
-    Raises:
-        UserError: Somebody does.
-    """
-    args.out.mkdir(parents=True, exist_ok=True)
-    with (args.out / 'race.lock').open('w') as args.lock:
-        try:
-            fcntl.flock(args.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f'{args.out}: a race, or a run that one has left, is still at work there; wait for its '
-                            'end or stop it') from None
-        yield
-
-
 def calibrate(entries: list, args, done) -> None:
     """Measure the CPU seconds of an iteration where they are not known yet; once known they stay.
 
@@ -98,7 +81,7 @@ def calibrate(entries: list, args, done) -> None:
     """
     jobs = []
     for entry in entries:
-        config, result = args.out / entry.label / 'calibration.py', calibration_of(entry, args)
+        config, result = args.out_dir / entry.label / 'calibration.py', calibration_of(entry, args)
         if not result.exists():
             write_atomic(config, config_text(race_config(entry, PROBE, args)))
             jobs.append(Job(f'{entry.label}, CPU seconds of an iteration', [config, '--calibrate'], result))
@@ -163,8 +146,7 @@ def start(job: Job, args) -> subprocess.Popen:
     command = [sys.executable, ROOT / 'benchmarks/race_run.py', *job.arguments, '--out', job.result]
     job.output.parent.mkdir(parents=True, exist_ok=True)
     with job.output.open('w') as file:
-        # Not in our process group: Ctrl-C would reach it twice, by the terminal and by us. With our lock: should we be
-        # killed, it is held until the run has ended too.
+        # Not in our process group: Ctrl-C would reach it twice, by the terminal and by us. With our lock.
         return subprocess.Popen([*map(str, command)], stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
                                 pass_fds=[args.lock.fileno()],
                                 env=dict(os.environ, OMP_NUM_THREADS=threads, OPENCV_FOR_THREADS_NUM=threads))
@@ -172,13 +154,13 @@ def start(job: Job, args) -> subprocess.Popen:
 
 def write_results(names: list, results: dict, entries: list, args, cpu_seconds: float) -> None:
     """`race.json` and `race.png`."""
-    write_atomic(args.out / 'race.json', as_json(dict(
+    write_atomic(args.out_dir / 'race.json', as_json(dict(
         settings=settings_of(args), jobs=args.jobs,
         entries=[dict(label=entry.label, config=entry.config, options=entry.options) for entry in entries],
         machine=f'{os.cpu_count()} cores, torch {torch.__version__}', cpu_hours=round(cpu_seconds / 3600, 3),
         confidence=CONFIDENCE, results=as_content(results, names))))
     if names:
-        save_figure(figure_of(results), args.out / 'race.png', DPI)
+        save_figure(figure_of(results), args.out_dir / 'race.png', DPI)
 
 
 def _last_line(path: Path) -> str:
@@ -205,10 +187,11 @@ def positive_float(text: str) -> float:
 
 def parse_args():
     """The command line; `lengths` in order, `seeds` by length."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                            former={'--out': '--out-dir'})
     parser.add_argument('entries', nargs='+', metavar='ENTRY', help='LABEL=CONFIG, or "LABEL=CONFIG KEY=VALUE ..."')
     parser.add_argument('--data-root', required=True, metavar='DIR', help='in the layout of data/README.md')
-    parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='the folder of this race')
+    parser.add_argument('--out-dir', required=True, type=Path, metavar='DIR', help='the folder of this race')
     costs = parser.add_mutually_exclusive_group()
     for cost, kind, help in (
             ('iterations', positive_int, 'of a run (default: 1000)'),
@@ -245,9 +228,10 @@ def main():
     args = parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     entries = [parse_entry(text) for text in args.entries]
-    args.out, args.data_root = args.out.resolve(), str(Path(args.data_root).resolve())
+    args.out_dir, args.data_root = args.out_dir.resolve(), str(Path(args.data_root).resolve())
     recipes, infos = prepare(entries, args)
-    with alone(args):
+    # Held by the runs too: should the race be killed, nobody begins anew beside those that it leaves.
+    with WorkDirLock(args.out_dir, option='--out-dir', inherited=True) as args.lock:
         spent = 3600 * earlier_results(args)['cpu_hours']
 
         def results() -> tuple:
@@ -260,16 +244,16 @@ def main():
             write_results(*results(), entries, args, spent)
 
         done(0)
-        write_annotation(infos, args.out / ANNOTATION)
+        write_annotation(infos, args.out_dir / ANNOTATION)
         with contextlib.suppress(KeyboardInterrupt):
             if args.cost == 'cpu_hours':
                 calibrate(entries, args, done)
             trials = trials_of(entries, recipes, args)
             write_configs(trials, args)
             run_all(jobs_of(trials, args), args, done)
-            print(f'\n{report(results()[1])}\n\nwritten: {args.out}/race.json and race.png')
+            print(f'\n{report(results()[1])}\n\nwritten: {args.out_dir}/race.json and race.png')
             return
-    raise UserError(f'stopped, with everything saved in {args.out}; the same command goes on')
+    raise UserError(f'stopped, with everything saved in {args.out_dir}; the same command goes on')
 
 
 if __name__ == '__main__':

@@ -102,7 +102,7 @@ def race_config(entry: Entry, iterations: int, args):
         'total_iters': iterations, 'evaluation.interval': interval, 'checkpoint_config.interval': max(1, interval // 5),
         'checkpoint_config.max_keep_ckpts': 1, 'log_config.interval': max(1, interval // 5),
         'data.workers_per_gpu': 0,  # a process has its own core
-        'data.train.ann_file': str(args.out / ANNOTATION), 'cache_images': str(args.out / CACHE)
+        'data.train.ann_file': str(args.out_dir / ANNOTATION), 'cache_images': str(args.out_dir / CACHE)
     }
     recipe = {'gt_patch_size': args.patch, 'data.train_dataloader.samples_per_gpu': args.batch, 'amp': args.amp}
     if args.cost == 'iterations':
@@ -166,9 +166,10 @@ def prepare(entries: list, args) -> tuple:
     if unknown:
         raise UserError(f'--only {unknown[0]}: no entry has this label')
     infos = scan_folder(Path(train_dataset_cfg(race_config(entries[0], PROBE, args)).gt_folder))
-    listed = args.out / ANNOTATION
+    listed = args.out_dir / ANNOTATION
     if listed.exists() and read_annotation(listed) != infos:
-        raise UserError(f'{args.data_root}: has other training images than when this race began; give another --out')
+        raise UserError(f'{args.data_root}: has other training images than when this race began; give another '
+                        '--out-dir')
     if args.cost != 'cpu_hours':  # else what an iteration takes is not known yet
         for trial in trials_of(entries, recipes, args):
             _text_of(trial, args)
@@ -190,7 +191,7 @@ def trials_of(entries: list, recipes: dict, args) -> list:
             if iterations < 1:
                 raise UserError(f'{entry.label}: {length} are less than an iteration ({each:.3g})')
             trials.append(Trial(entry, recipe, length, iterations,
-                                args.out / entry.label / f'{length.cost}_{length.text}'))
+                                args.out_dir / entry.label / f'{length.cost}_{length.text}'))
     return trials
 
 
@@ -201,7 +202,7 @@ def _cost_of_iteration(entry: Entry, recipe: Recipe, args) -> float:
 
 
 def write_configs(trials: list, args) -> None:
-    """Write what the runs need into `args.out`.
+    """Write what the runs need into `args.out_dir`.
 
     Raises:
         UserError: An entry was another one before.
@@ -225,24 +226,24 @@ def settings_of(args) -> dict:
 
 def _check_earlier(entries: list, args) -> None:
     """That what is in the folder is this race."""
-    if not args.out.exists():
+    if not args.out_dir.exists():
         return
-    if not args.out.is_dir():
-        raise UserError(f'--out {args.out}: is a file; give a folder')
-    earlier = args.out / 'race.json'
+    if not args.out_dir.is_dir():
+        raise UserError(f'--out-dir {args.out_dir}: is a file; give a folder')
+    earlier = args.out_dir / 'race.json'
     if not earlier.exists():
-        if any(args.out.iterdir()):
-            raise UserError(f'{args.out}: has something else in it; give another --out')
+        if any(args.out_dir.iterdir()):
+            raise UserError(f'{args.out_dir}: has something else in it; give another --out-dir')
         return
     found = earlier_results(args)
     for key, value in settings_of(args).items():
         if found['settings'][key] != value:
-            raise UserError(f'{args.out}: has a race with {key}={found["settings"][key]}; give another --out, or the '
-                            'same settings to go on')
+            raise UserError(f'{args.out_dir}: has a race with {key}={found["settings"][key]}; give another --out-dir, '
+                            'or the same settings to go on')
     for row in found['results']:
         length = Length(args.cost, row['length'])
         if length not in args.seeds:
-            raise UserError(f'{args.out}: has a race with {args.cost}={length.text}; give another --out, or it '
+            raise UserError(f'{args.out_dir}: has a race with {args.cost}={length.text}; give another --out-dir, or it '
                             'too')
     missing = [entry['label'] for entry in found['entries'] if entry['label'] not in [new.label for new in entries]]
     for row in found['results']:
@@ -250,8 +251,8 @@ def _check_earlier(entries: list, args) -> None:
         if seeds > args.seeds[Length(args.cost, row['length'])]:
             missing.append(f'{seeds} seeds' + f' of {row["length"]:g} {args.cost}' * (len(args.lengths) > 1))
     if missing:
-        raise UserError(f'{args.out}: its results also have {", ".join(dict.fromkeys(missing))}; give them too, or '
-                        'another --out')
+        raise UserError(f'{args.out_dir}: its results also have {", ".join(dict.fromkeys(missing))}; give them too, or '
+                        'another --out-dir')
 
 
 def earlier_results(args) -> dict:
@@ -260,7 +261,7 @@ def earlier_results(args) -> dict:
     Raises:
         UserError: It is none of ours, or damaged, or an earlier version's.
     """
-    path = args.out / 'race.json'
+    path = args.out_dir / 'race.json'
     if not path.exists():
         return dict(cpu_hours=0)
     try:
@@ -269,12 +270,12 @@ def earlier_results(args) -> dict:
         if not ({'data_root', 'points'} <= settings and {'entries', 'results', 'cpu_hours'} <= set(found)):
             raise ValueError
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path}: not the results of a race, or damaged; give another --out') from error
+        raise UserError(f'{path}: not the results of a race, or damaged; give another --out-dir') from error
     if not set(SETTINGS) <= settings:
-        raise UserError(f'{path}: is of an earlier race.py, which kept other files; give another --out')
+        raise UserError(f'{path}: is of an earlier race.py, which kept other files; give another --out-dir')
     return found
 
 
 def calibration_of(entry: Entry, args) -> Path:
     """Where the CPU seconds of an entry's iteration are kept."""
-    return args.out / entry.label / 'calibration.json'
+    return args.out_dir / entry.label / 'calibration.json'

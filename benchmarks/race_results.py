@@ -99,7 +99,7 @@ def read_outcomes(trial: Trial, args) -> tuple:
         found, (log, ) = json.loads(path.read_text()), read_runs([trial.folder / f'seed_{seed}'])
         images = dict(sorted(found['images'].items()))
         if names and list(images) != names:
-            raise UserError(f'{path}: was measured on other images than the runs before; give another --out')
+            raise UserError(f'{path}: was measured on other images than the runs before; give another --out-dir')
         names, bicubic = list(images), _column(images, 'bicubic')
         for key in METRICS:
             psnr = _column(images, key)
@@ -130,7 +130,7 @@ def results_of(reference: Entry, trials: list, args) -> tuple:
         if not images or not (results[trial.length] or trial.entry == reference):
             continue
         if names and images != names:
-            raise UserError(f'{trial.folder}: was measured on other images than other runs; give another --out')
+            raise UserError(f'{trial.folder}: was measured on other images than other runs; give another --out-dir')
         names = images
         results[trial.length] += [
             Row(trial.entry.label + ' (EMA)' * (key != 'PSNR'), trial.recipe, trial.iterations, bicubic, runs)

@@ -1,5 +1,6 @@
 """Shared fixtures. Real faces are used only where FACESR_FFHQ names a folder in FFHQ's layout."""
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from filelock import FileLock
 # The tests compare bit for bit, which only the CPU promises; integration/test_cuda.py gives CUDA back to its runs.
 CUDA_DEVICES = os.environ.get('CUDA_VISIBLE_DEVICES')
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
-os.environ.setdefault('OMP_NUM_THREADS', '1')  # a worker of pytest-xdist for each core; before torch is imported
+for _threads in ('OMP_NUM_THREADS', 'OPENCV_FOR_THREADS_NUM'):  # read when torch and OpenCV are imported
+    os.environ.setdefault(_threads, '1')  # pytest-xdist has a worker for each core
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -119,6 +121,23 @@ def tiny_config(tiny_root, tiny_options):
         return load_config(config or 'configs/srresnet_ffhq.py', {**tiny_options, **small, **more}, str(tiny_root))
 
     return load
+
+
+@pytest.fixture
+def lock_holder():
+    """Starts a process that has a folder's lock; returns the process."""
+    from faults import HOLD
+    started = []
+
+    def start(folder):
+        started.append(subprocess.Popen([sys.executable, '-c', HOLD, str(folder)], stdout=subprocess.PIPE))
+        assert started[-1].stdout.readline() == b'\n'
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

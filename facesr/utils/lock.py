@@ -28,14 +28,17 @@ class WorkDirLock:
     Args:
         folder (str | Path): The work dir.
         warn (Callable[[str], None]): Told where the folder's drive cannot lock; training goes on then. Default: print.
+        option (str): What the folder was given with. Default: --work-dir.
+        inherited (bool): Processes that get `fileno()` hold it too, until the last of them has ended. Default: False.
 
     Raises:
         UserError: Another process has it; the message says on which host, which one and since when.
         OSError: The folder cannot be made or written.
     """
 
-    def __init__(self, folder, warn: Callable = print):
+    def __init__(self, folder, warn: Callable = print, option: str = '--work-dir', inherited: bool = False):
         self.path, self._warn, self._made = Path(folder) / NAME, warn, []
+        self._option, self._inherited = option, inherited
         self._handle: int | None = None
 
     def __enter__(self):
@@ -54,6 +57,10 @@ class WorkDirLock:
             for folder in self._made:
                 folder.rmdir()
 
+    def fileno(self) -> int:
+        """The file's descriptor."""
+        return self._handle
+
     def renew(self) -> None:
         """Take the lock; again where the folder was moved or removed and has been made anew."""
         while self._handle is None or not self._is_current():
@@ -63,7 +70,7 @@ class WorkDirLock:
                 self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
                 if fcntl is None:
                     raise OSError(errno.ENOSYS, 'not on this system')
-                fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                (fcntl.flock if self._inherited else fcntl.lockf)(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if self._handle is None:
                     raise
@@ -71,7 +78,7 @@ class WorkDirLock:
                     holder = self._holder()
                     self._close()
                     raise UserError(f'{self.path.parent}: another training is using it ({holder}); wait for its end, '
-                                    'or give another --work-dir') from None
+                                    f'or give another {self._option}') from None
                 self._warn(f'{self.path.parent}: its drive cannot lock ({error.strerror}), so two trainings there '
                            'would not notice each other; see that there is one')
                 break

@@ -1,4 +1,4 @@
-"""Two processes on the CPU (gloo), started by torchrun, beside one with the doubled batch."""
+"""Two processes on the CPU (gloo), started by torchrun or as it starts them, beside one with the doubled batch."""
 import contextlib
 import json
 import os
@@ -13,6 +13,7 @@ import kill
 import pytest
 import torch
 from conftest import HANGS, ROOT, SMALL_OPTIONS
+from forked import run_ranks
 
 from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.naming import find_latest
@@ -60,7 +61,7 @@ PROBED = [(evaluation, 'measure'), (training, 'build_runner'), (training, '_say_
 
 
 def run_training(folder, tiny_root, in_process, processes, batch, *options, iterations=3, work='work',
-                 nan_on_rank=None):
+                 nan_on_rank=None, torchrun=False):
     """Trains in some processes, a single one by `in_process`; returns what each had at the end, and the log."""
     out = folder / f'{work}_{processes}'
     out.mkdir(exist_ok=True)
@@ -78,12 +79,17 @@ def run_training(folder, tiny_root, in_process, processes, batch, *options, iter
             for place, name in PROBED:
                 stack.enter_context(mock.patch.object(place, name, getattr(place, name)))
             done = in_process(command)
-    else:
+        assert done.returncode == 0, done.stderr[-4000:]
+        log = done.stderr
+    elif torchrun:
         command[1:1] = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
         done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS,
                               env=dict(os.environ, OMP_NUM_THREADS='1'))
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [torch.load(out / f'rank{rank}.pth', weights_only=True) for rank in range(processes)], done.stderr
+        assert done.returncode == 0, done.stderr[-4000:]
+        log = done.stderr
+    else:
+        log = run_ranks(command, processes, out / 'stderr')
+    return [torch.load(out / f'rank{rank}.pth', weights_only=True) for rank in range(processes)], log
 
 
 @pytest.fixture
@@ -95,7 +101,7 @@ def trained(tiny_root, tmp_path, run_command):
 def double(tiny_root, tmp_path_factory):
     """Two processes with two images each, and the folder of their work dir."""
     folder = tmp_path_factory.mktemp('double')
-    return *run_training(folder, tiny_root, None, 2, 2), folder / 'work'
+    return *run_training(folder, tiny_root, None, 2, 2, torchrun=True), folder / 'work'
 
 
 def close(a, b):
@@ -138,13 +144,12 @@ def test_two_processes_share_a_cache_and_degrade_on_the_device(trained, tmp_path
 @pytest.mark.slow
 def test_a_cache_that_cannot_be_written_ends_all_processes(tiny_root, tmp_path):
     (tmp_path / 'file').write_text('')
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
-         str(ROOT / 'tools/train.py'), str(ROOT / 'configs/srresnet_ffhq.py'), '--data-root', str(tiny_root),
-         '--work-dir', str(tmp_path / 'work'), '--launcher', 'pytorch', '--cfg-options', *NET,
+    log = run_ranks(
+        [sys.executable, 'tools/train.py', 'configs/srresnet_ffhq.py', '--data-root', tiny_root, '--work-dir',
+         tmp_path / 'work', '--launcher', 'pytorch', '--cfg-options', *NET,
          f'data.train.ann_file={tiny_root}/train.txt', 'data.workers_per_gpu=0', f'cache_images={tmp_path}/file'],
-        capture_output=True, text=True, timeout=HANGS)
-    assert done.returncode and done.stderr.count('the cache cannot be written') >= 1
+        2, tmp_path / 'stderr', status=2)
+    assert log.count('the cache cannot be written') >= 1
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import race_entries
 import race_run
 import torch
 from conftest import HANGS, SMALL_OPTIONS
+from forked import Forked
 from race_entries import Length
 
 from facesr.checkpoint.io import read_checkpoint
@@ -24,8 +25,10 @@ from facesr.evaluation.test import load_split
 from facesr.inference.network import network
 from facesr.models.build import load_model
 from facesr.utils.errors import UserError
+from facesr.utils.lock import WorkDirLock
 
 TINY = f'configs/srresnet_ffhq.py {" ".join(SMALL_OPTIONS)}'
+HOW = ('--points', '2', '--batch', '1', '--patch', '32', '--jobs', '2')
 ENTRIES = (f'l1={TINY} ema=0.5', f'psnr={TINY} model.pixel_loss.type=PSNRLoss')
 
 
@@ -34,8 +37,8 @@ def command(tiny_root, tmp_path):
     """The command line of a race in `tmp_path/race`."""
 
     def of(*arguments):
-        return [sys.executable, 'benchmarks/race.py', *ENTRIES, '--data-root', str(tiny_root), '--out',
-                str(tmp_path / 'race'), '--points', '2', '--batch', '1', '--patch', '32', '--jobs', '2', *arguments]
+        return [sys.executable, 'benchmarks/race.py', *ENTRIES, '--data-root', str(tiny_root), '--out-dir',
+                str(tmp_path / 'race'), *HOW, *arguments]
 
     return of
 
@@ -46,7 +49,7 @@ def prepare(tiny_root, tmp_path, monkeypatch):
 
     def run(*arguments):
         entries = [] if any('=' in argument for argument in arguments) else ENTRIES[:1]
-        monkeypatch.setattr(sys, 'argv', ['race.py', *entries, *arguments, '--data-root', str(tiny_root), '--out',
+        monkeypatch.setattr(sys, 'argv', ['race.py', *entries, *arguments, '--data-root', str(tiny_root), '--out-dir',
                                           str(tmp_path / 'race'), '--points', '2', '--batch', '1', '--patch', '32'])
         args = race.parse_args()
         return race.prepare([race.parse_entry(text) for text in args.entries], args)
@@ -72,7 +75,7 @@ def race_here(tiny_root, tmp_path, monkeypatch, capsys):
 
     def run(*arguments):
         monkeypatch.setattr(race, 'start', start)
-        monkeypatch.setattr(sys, 'argv', ['race.py', *arguments, '--data-root', str(tiny_root), '--out',
+        monkeypatch.setattr(sys, 'argv', ['race.py', *arguments, '--data-root', str(tiny_root), '--out-dir',
                                           str(tmp_path / 'race')])
         race.main()
         return capsys.readouterr().out, json.loads((tmp_path / 'race/race.json').read_text())
@@ -81,17 +84,15 @@ def race_here(tiny_root, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
+def test_a_race_and_its_continuation(command, run_command, race_here, prepare, tmp_path):
     done = run_command(command('--iterations', '4', '--seeds', '1'))
     assert 'l1, seed 0: done' in done.stdout and 'one seed says nothing' in done.stdout, done.stderr
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob('race/*/*/seed_0/iter_4.pth')}
     assert len(before) == 2
 
-    done = run_command(command('--iterations', '4', '--seeds', '2'))
-    assert 'seed 0: done' not in done.stdout and 'psnr, seed 1: done' in done.stdout, done.stderr
-    assert 'done (2 of 2)' in done.stdout
+    out, found = race_here(*ENTRIES, '--iterations', '4', '--seeds', '2', *HOW)
+    assert 'seed 0: done' not in out and 'psnr, seed 1: done' in out and 'done (2 of 2)' in out
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())  # nothing is trained twice
-    found = json.loads((tmp_path / 'race/race.json').read_text())
     labels = [row['label'] for row in found['results']]
     assert labels == ['l1', 'l1 (EMA)', 'psnr'] and 0 < found['cpu_hours'] < 1
     reference, _, psnr = found['results']
@@ -103,7 +104,7 @@ def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
 
     first = [build_stream(load_config(tmp_path / f'race/{label}/iterations_4.py')).next() for label in ('l1', 'psnr')]
     assert torch.equal(first[0]['lq'], first[1]['lq']) and torch.equal(first[0]['gt'], first[1]['gt'])
-    for changed, message in ((['--iterations', '6'], 'race: has a race with iterations=4; give another --out'),
+    for changed, message in ((['--iterations', '6'], 'race: has a race with iterations=4; give another --out-dir'),
                              ([f'l1={TINY} ema=0.9', f'psnr={TINY}', '--iterations', '4'],
                               'the entry l1 was another one before'),
                              (['--iterations', '4', '--seeds', '2'], 'its results also have psnr; give them too'),
@@ -114,8 +115,7 @@ def test_a_race_and_its_continuation(command, run_command, prepare, tmp_path):
 
 @pytest.mark.slow
 def test_a_race_that_is_stopped_goes_on(command, tmp_path):
-    process = subprocess.Popen(command('--iterations', '3000', '--seeds', '1'), stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = Forked(command('--iterations', '3000', '--seeds', '1'), stderr=tmp_path / 'stderr')
     try:
         deadline = time.monotonic() + HANGS
         while not any('Iter [' in path.read_text() for path in tmp_path.glob('race/*/*/seed_0.txt')):
@@ -123,8 +123,8 @@ def test_a_race_that_is_stopped_goes_on(command, tmp_path):
             time.sleep(0.2)
     finally:  # also of a test that failed
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=HANGS)
-    assert process.returncode == 2 and 'the same command goes on' in errors
+        process.wait(HANGS)
+    assert process.returncode == 2 and 'the same command goes on' in (tmp_path / 'stderr').read_text()
     assert list(tmp_path.glob('race/*/*/seed_0/iter_*.pth'))  # saved
     assert not any(f'{tmp_path}/race' in line for line in os.popen('ps -eo args').read().splitlines())
 
@@ -188,7 +188,7 @@ def test_equal_multiply_adds(race_here, prepare, tmp_path):
     assert (trials[2].iterations, cfg.gt_patch_size, cfg.amp) == (8, 32, 'bf16')  # as --patch and --batch say
     for changed, message in ((['--macs', amounts[1].text], f'has a race with macs={amounts[0].text}; give another --o'),
                              ([*how[:3], '--seeds', '1'], 'its results also have 2 seeds of'),
-                             (['--faces', '4'], 'has a race with cost=macs; give another --out'),
+                             (['--faces', '4'], 'has a race with cost=macs; give another --out-dir'),
                              ([*how[:3], '--only', 'd'], '--only d: no entry has this label')):
         with pytest.raises(UserError, match=message):
             prepare(*entries, *changed)
@@ -253,13 +253,18 @@ def test_wrong_arguments_are_one_line(arguments, message, prepare, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_folder_has_one_race_at_a_time(tmp_path):
-    args = argparse.Namespace(out=tmp_path)
-    with race.alone(args), pytest.raises(UserError, match='is still at work there'), race.alone(
-            argparse.Namespace(out=tmp_path)):
-        pass
-    with race.alone(args):
-        pass
+def test_a_folder_has_one_race_at_a_time(race_here, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(race, 'prepare', lambda *_: ([], []))  # else the lock were something else in the folder
+    with WorkDirLock(tmp_path / 'race', inherited=True), pytest.raises(SystemExit, match='2'):
+        race_here(*ENTRIES)
+    error = capsys.readouterr().err
+    assert error.startswith(f'error: {tmp_path}/race: another training is using it') and error.endswith('--out-dir\n')
+
+
+def test_the_former_name_of_its_folder_works(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, 'argv', ['race.py', 'a=x', '--data-root', 'x', '--out', str(tmp_path)])
+    assert race.parse_args().out_dir == tmp_path
+    assert capsys.readouterr().err.startswith('note: --out is called --out-dir now; ')
 
 
 def test_a_schedule_shrinks():
@@ -277,7 +282,7 @@ def test_a_schedule_shrinks():
 def test_another_programs_results_are_left_alone(text, prepare, tmp_path):
     (tmp_path / 'race').mkdir()
     (tmp_path / 'race/race.json').write_text(text)
-    with pytest.raises(UserError, match='race.json: not the results of a race, or damaged; give another --out'):
+    with pytest.raises(UserError, match='race.json: not the results of a race, or damaged; give another --out-dir'):
         prepare()
     assert (tmp_path / 'race/race.json').read_text() == text
 

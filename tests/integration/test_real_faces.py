@@ -3,6 +3,7 @@ from statistics import fmean
 
 import cv2
 import pytest
+from conftest import SMALL_OPTIONS
 from mmedit.core import psnr
 
 from facesr.datasets.annotation import scan_folder
@@ -30,6 +31,6 @@ def test_train_and_validate_real_faces(ffhq_root, run_tool, tmp_path):
     assert run_tool('make_annotation.py', ffhq_root / 'train/GT', ann_file).returncode == 0
     done = run_tool('train.py', 'configs/srresnet_ffhq.py', '--data-root', ffhq_root, '--work-dir', tmp_path / 'work',
                     '--cfg-options', f'data.train.ann_file={ann_file}', 'gt_patch_size=64', 'total_iters=2',
-                    'data.train_dataloader.samples_per_gpu=2', 'log_config.interval=1')
+                    'data.train_dataloader.samples_per_gpu=2', 'log_config.interval=1', *SMALL_OPTIONS)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / 'work').glob('best_PSNR_iter_2.pth'))) == 1

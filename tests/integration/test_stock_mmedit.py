@@ -1,11 +1,11 @@
 """The same config, weights and images give the same result in MMEditing without `facesr`, bit for bit."""
 import json
-import subprocess
 import sys
 
 import pytest
 import torch
 from conftest import ROOT
+from forked import run_forked
 from mmedit.core import build_optimizers
 from mmedit.models import build_model
 from mmedit.models.restorers import BasicRestorer
@@ -83,8 +83,7 @@ def test_results_equal_stock_mmedit(config, tiny_config, tiny_root, run_tool, tm
     script = tmp_path / 'stock.py'
     script.write_text(STOCK)
     stock_out, our_out, metrics = tmp_path / 'stock', tmp_path / 'ours', tmp_path / 'm.json'
-    done = subprocess.run([sys.executable, script, dumped, checkpoint, stock_out], capture_output=True, text=True,
-                          cwd=tmp_path)
+    done = run_forked([sys.executable, script, dumped, checkpoint, stock_out], tmp_path)
     assert done.returncode == 0, done.stderr
     stock = json.loads(done.stdout.rpartition('RESULT ')[2])
 

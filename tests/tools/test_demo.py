@@ -1,5 +1,4 @@
 """`make demo` from end to end, in a copy of the repository with a schedule of four iterations."""
-import os
 import re
 import shutil
 import subprocess
@@ -8,17 +7,18 @@ import zipfile
 
 import pytest
 from conftest import ROOT
+from forked import run_forked
 
 # A short schedule and a small network.
 EDITS = {'schedules/sample.py': {r'\b400\b': '4'}, 'runtime/sample.py': {r'\b100\b': '2', r'\b20\b': '1'},
          'models/srresnet.py': {r'=64\b': '=8', r'=20\b': '=1'}}
-STARTED = {'demo.py', 'make_sample.py', 'make_annotation.py', 'check_data.py', 'train.py', 'test.py',
+STARTED = {'make_sample.py', 'make_annotation.py', 'check_data.py', 'train.py', 'test.py',
            'show_degradation.py', 'plot_curves.py', 'show_results.py', 'report.py'}
 
 
 @pytest.mark.slow
 def test_demo_runs_to_the_end_and_again(run_command, tmp_path, monkeypatch):
-    """First as a user runs it, which starts most of the tools in processes of their own; then in this one."""
+    """First with each tool in a process of its own, then all in this one."""
     for folder in ('configs', 'facesr', 'tools'):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns('__pycache__'))
     for name, edits in EDITS.items():
@@ -29,30 +29,31 @@ def test_demo_runs_to_the_end_and_again(run_command, tmp_path, monkeypatch):
             assert count
         path.write_text(text)
 
-    env = {**os.environ, 'MPLCONFIGDIR': str(tmp_path / 'mpl')}
-    done = subprocess.run([sys.executable, 'tools/demo.py'], cwd=tmp_path, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
+    real = subprocess.run
+
+    def demo(run_tool):
+        def run(command, *args, **how):
+            if command[0] != sys.executable:  # mmcv's report on the environment
+                return real(command, *args, **how)
+            done = run_tool(command, tmp_path, MPLCONFIGDIR=str(tmp_path / 'mpl'), PYTHONPATH=str(tmp_path))
+            print(done.stdout)
+            print(done.stderr, file=sys.stderr)
+            return done
+
+        monkeypatch.setattr(subprocess, 'run', run)
+        done = run_command([sys.executable, 'tools/demo.py'], tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    done = demo(run_forked)
     work_dir = tmp_path / 'work_dirs/srresnet_sample'
     listed = dict(re.findall(r'^  (\S.*?)\s{2,}(\S+)$', done.stdout, re.MULTILINE))
     assert len(listed) == 8 and all((tmp_path / path).exists() for path in listed.values())
     with zipfile.ZipFile(work_dir / 'submission.zip') as archive:
         assert archive.namelist() == [path.name for path in sorted((tmp_path / 'data/sample/test/LQ').iterdir())]
-    assert {'demo.py', *re.findall(r'^\$ python tools/(\S+)', done.stdout, re.MULTILINE)} == STARTED
+    assert set(re.findall(r'^\$ python tools/(\S+)', done.stdout, re.MULTILINE)) == STARTED
     assert 'bicubic PSNR' in done.stdout and (work_dir / 'iter_4.pth').is_file()
 
-    real = subprocess.run
-
-    def in_process(command, *args, **how):
-        if command[0] != sys.executable:  # mmcv's report on the environment
-            return real(command, *args, **how)
-        done = run_command(command, tmp_path)
-        print(done.stdout)
-        print(done.stderr, file=sys.stderr)
-        return done
-
     before = (work_dir / 'iter_4.pth').stat().st_mtime_ns
-    monkeypatch.setattr(subprocess, 'run', in_process)
-    done = run_command([sys.executable, 'tools/demo.py'], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert 'nothing left to do' in done.stderr
+    assert 'nothing left to do' in demo(run_command).stderr
     assert (work_dir / 'iter_4.pth').stat().st_mtime_ns == before

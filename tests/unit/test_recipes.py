@@ -1,30 +1,17 @@
 """The recipes of CONTRIBUTING.md, followed in a copy of the repository."""
-import os
 import re
 import shutil
 import subprocess
 import sys
 
 import pytest
-from conftest import HANGS, ROOT
+from conftest import ROOT
+from forked import run_forked
 
 from facesr.datasets.annotation import scan_folder, write_annotation
 
 LINES = 12  # of a recipe's longest file, without blank lines
 TOO_LONG = ('benchmarks/models.py',)  # measures all that there is to measure; here it is enough that its line parses
-# All commands in one process, so that torch and MMEditing are imported once.
-RUN = '''
-import runpy, sys
-for line in sys.stdin.read().splitlines():
-    sys.argv = line.split()
-    sys.path[:0] = ['tools']
-    print('ran', line, flush=True)
-    try:
-        runpy.run_path(sys.argv[0], run_name='__main__')
-    except SystemExit as end:
-        if end.code:
-            raise
-'''
 
 
 def recipes() -> dict:
@@ -65,13 +52,11 @@ def test_recipes_work(copy):
             assert not there or name == 'facesr/register.py'
             path.write_text(there + text)
         lines += [line for line in commands if not line.startswith(TOO_LONG)]
-    done = subprocess.run([sys.executable, '-c', RUN], input='\n'.join(lines), cwd=copy, capture_output=True, text=True,
-                          env={**os.environ, 'PYTHONPATH': str(copy)}, timeout=HANGS)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('ran ') == len(lines) == 4
-    assert 'parameters: 7,408' in done.stdout  # TinyNet's: 3*16*9 + 16 and 16*48*9 + 48
+    done = [run_forked([sys.executable, *line.split()], copy, PYTHONPATH=str(copy)) for line in lines]
+    assert [process.returncode for process in done] == [0] * 4, [process.stderr for process in done]
+    assert 'parameters: 7,408' in done[0].stdout  # TinyNet's: 3*16*9 + 16 and 16*48*9 + 48
     assert (copy / 'work_dirs/phone.png').is_file()
-    assert done.stdout.splitlines()[-1] == '8'
+    assert done[-1].stdout == '8\n'
 
 
 def test_recipes_are_in_the_house_style(copy):

@@ -1,9 +1,9 @@
 """Registration is explicit: by `load_config`, or by MMEditing's own `custom_imports`."""
-import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
+from forked import run_forked
 from mmcv import Config
 
 from facesr.config import config_text, load_config
@@ -42,8 +42,9 @@ def config(tmp_path, lines):
     return path
 
 
-def test_mmediting_finds_our_classes_by_custom_imports():
-    done = subprocess.run([sys.executable, '-c', STOCK, 'configs/srresnet_ffhq.py'], capture_output=True, text=True)
+def test_mmediting_finds_our_classes_by_custom_imports(tmp_path):
+    (tmp_path / 'stock.py').write_text(STOCK)
+    done = run_forked([sys.executable, tmp_path / 'stock.py', 'configs/srresnet_ffhq.py'], PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
 
 

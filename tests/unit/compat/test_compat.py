@@ -65,9 +65,8 @@ def test_get_stream_of_this_torch_takes_an_index(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('module', ['facesr.register', 'mmedit.apis'])
-def test_import_is_silent(module, tmp_path):
-    code = f'import facesr.register, {module}, torch.utils.cpp_extension'
+def test_import_is_silent(tmp_path):
+    code = 'import facesr.register, mmedit.apis, torch.utils.cpp_extension'
     # CUDA_HOME provokes cpp_extension's notice on a machine without a GPU.
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
                           env={'CUDA_HOME': str(tmp_path), 'PYTHONPATH': '.', 'PATH': '/usr/bin:/bin'})

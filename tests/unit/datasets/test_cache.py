@@ -4,7 +4,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import HANGS, ROOT
+from forked import Forked
 
 from facesr.datasets.annotation import scan_folder, write_annotation
 from facesr.datasets.cache import LoadCachedImage
@@ -158,8 +158,9 @@ load.cached.fill({paths!r}, slow)
 def test_a_kill_leaves_it_whole(folder):
     for number in range(6, 60):
         write(folder / f'{number}.png', number, (64, 64))
-    script = KILLED.format(root=str(ROOT), cache=str(folder.parent / '.cache'), paths=paths(folder))
-    process = subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    script = folder.parent / 'killed.py'
+    script.write_text(KILLED.format(root=str(ROOT), cache=str(folder.parent / '.cache'), paths=paths(folder)))
+    process = Forked([sys.executable, script])
     deadline = time.monotonic() + HANGS
     while len(loader(folder).cached.missing(paths(folder))) > 50 and time.monotonic() < deadline:
         time.sleep(0.02)

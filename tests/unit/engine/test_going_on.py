@@ -5,8 +5,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import facesr.register  # noqa: F401
@@ -73,21 +71,15 @@ def fail(*_):
 # Lost work
 
 
-def test_two_trainings_never_share_a_work_dir(tiny_config, work):
-    code = ('import sys, time\nfrom facesr.utils.lock import WorkDirLock\n'
-            'with WorkDirLock(sys.argv[1]):\n    print(flush=True)\n    time.sleep(60)')
-    process = subprocess.Popen([sys.executable, '-c', code, str(work)], stdout=subprocess.PIPE)
-    try:
-        process.stdout.readline()
-        (work / '.iter_9.pth.abc.tmp').touch()
-        for resume in (None, 'auto', 'latest'):
-            with pytest.raises(UserError, match=f'another training is using it .*process {process.pid}, since'):
-                train(tiny_config(**TINY_NET), 'run', resume=resume)
-        assert sorted(path.name for path in work.iterdir()) == ['.iter_9.pth.abc.tmp', '.lock']
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+def test_two_trainings_never_share_a_work_dir(lock_holder, tiny_config, work):
+    process = lock_holder(work)
+    (work / '.iter_9.pth.abc.tmp').touch()
+    for resume in (None, 'auto', 'latest'):
+        with pytest.raises(UserError, match=f'another training is using it .*process {process.pid}, since'):
+            train(tiny_config(**TINY_NET), 'run', resume=resume)
+    assert sorted(path.name for path in work.iterdir()) == ['.iter_9.pth.abc.tmp', '.lock']
+    process.kill()
+    process.wait()
     train(tiny_config(**TINY_NET), 'run', resume='auto', validate=False)
     assert (work / 'iter_2.pth').is_file() and not (work / '.lock').exists()
 

@@ -4,14 +4,14 @@ import json
 import os
 import pty
 import struct
-import subprocess
 import sys
 import termios
 import time
 
 import pytest
 import torch
-from conftest import HANGS, ROOT, SMALL_OPTIONS
+from conftest import HANGS, SMALL_OPTIONS
+from forked import Forked
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from facesr.analysis.logs import read_runs
@@ -94,11 +94,12 @@ def test_tensorboard_has_scalars_and_pictures(tiny_config, tmp_path):
 def test_a_terminal_has_a_bar_and_the_file_the_lines(tiny_root, tmp_path):
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('HHHH', 40, 150, 0, 0))  # rows, columns, and pixels
-    process = subprocess.Popen(
-        [sys.executable, 'tools/train.py', 'configs/srresnet_ffhq.py', '--data-root', str(tiny_root), '--work-dir',
-         str(tmp_path / 'work'), '--cfg-options', *SMALL_OPTIONS, f'data.train.ann_file={tiny_root}/train.txt',
+    terminal = os.ttyname(slave)
+    process = Forked(
+        [sys.executable, 'tools/train.py', 'configs/srresnet_ffhq.py', '--data-root', tiny_root, '--work-dir',
+         tmp_path / 'work', '--cfg-options', *SMALL_OPTIONS, f'data.train.ann_file={tiny_root}/train.txt',
          'gt_patch_size=32', 'total_iters=4', 'log_config.interval=2', 'data.workers_per_gpu=0',
-         'evaluation.interval=4'], stderr=slave, stdout=slave, cwd=ROOT)
+         'evaluation.interval=4'], terminal, terminal)
     os.close(slave)
     shown = b''
     while True:

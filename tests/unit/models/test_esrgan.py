@@ -1,12 +1,12 @@
 """ESRGAN: the steps are MMEditing's, and a run of two stages goes through everything that other runs go through."""
 import json
 import re
-import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import HANGS, ROOT, SMALL
+from conftest import ROOT, SMALL
+from forked import run_ranks
 from mmedit.core import build_optimizers
 from mmedit.models.builder import build_loss, build_model
 from mmedit.models.losses import PerceptualLoss
@@ -417,14 +417,10 @@ def test_two_processes_keep_both_networks_equal(tiny_root, tmp_path):
     script = tmp_path / 'probe.py'
     script.write_text(PROBE.format(root=str(ROOT), out=str(tmp_path)))
     options = [f'{key}={value}' for key, value in TINY.items()]
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', str(script),
-         str(ROOT / CONFIG), '--data-root', str(tiny_root), '--work-dir', str(tmp_path / 'work'), '--launcher',
-         'pytorch', '--cfg-options', *options, f'data.train.ann_file={tiny_root}/train.txt', 'total_iters=3',
-         'data.workers_per_gpu=0', 'data.train_dataloader.samples_per_gpu=2', 'accumulation_steps=2',
-         'train_cfg.disc_steps=2'],
-        capture_output=True, text=True, timeout=HANGS, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_ranks([sys.executable, script, CONFIG, '--data-root', tiny_root, '--work-dir', tmp_path / 'work', '--launcher',
+               'pytorch', '--cfg-options', *options, f'data.train.ann_file={tiny_root}/train.txt', 'total_iters=3',
+               'data.workers_per_gpu=0', 'data.train_dataloader.samples_per_gpu=2', 'accumulation_steps=2',
+               'train_cfg.disc_steps=2'], 2, tmp_path / 'stderr')
     ranks = [torch.load(tmp_path / f'rank{rank}.pth', weights_only=True) for rank in range(2)]
     for kind in ('weights', 'gradients'):
         assert all(torch.equal(*pair) for pair in zip(ranks[0][kind], ranks[1][kind], strict=True)), kind

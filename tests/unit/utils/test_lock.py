@@ -2,7 +2,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -10,28 +9,10 @@ from facesr.utils import lock as module
 from facesr.utils.errors import UserError
 from facesr.utils.lock import WorkDirLock
 
-HOLD = """
-import sys, time
-from facesr.utils.lock import WorkDirLock
-with WorkDirLock(sys.argv[1]):
-    print('held', flush=True)
-    time.sleep(60)
-"""
 
-
-@pytest.fixture
-def held(tmp_path):
-    """A work dir whose lock another process has, and that process."""
-    process = subprocess.Popen([sys.executable, '-c', HOLD, str(tmp_path / 'work')], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == 'held\n'
-    yield tmp_path / 'work', process
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-
-def test_the_second_comer_is_refused_until_the_first_is_gone(held):
-    folder, process = held
+def test_the_second_comer_is_refused_until_the_first_is_gone(lock_holder, tmp_path):
+    folder = tmp_path / 'work'
+    process = lock_holder(folder)
     about = json.loads((folder / '.lock').read_text())
     with pytest.raises(UserError, match='another training is using it') as caught, WorkDirLock(folder):
         pass
@@ -43,6 +24,23 @@ def test_the_second_comer_is_refused_until_the_first_is_gone(held):
     with WorkDirLock(folder):
         assert json.loads((folder / '.lock').read_text())['pid'] == os.getpid()
     assert list(folder.iterdir()) == []
+
+
+def test_it_is_held_until_the_last_who_inherited_it_has_ended(tmp_path):
+    with WorkDirLock(tmp_path / 'work', inherited=True) as lock:
+        heir = subprocess.Popen(['sleep', '60'], pass_fds=[lock.fileno()])
+        (tmp_path / 'work/left').touch()
+        os.link(tmp_path / 'work/.lock', tmp_path / 'name')
+    os.rename(tmp_path / 'name', tmp_path / 'work/.lock')  # as a holder who is killed leaves it
+    try:
+        with pytest.raises(UserError, match='or give another --out-dir'), \
+                WorkDirLock(tmp_path / 'work', option='--out-dir', inherited=True):
+            pass
+    finally:
+        heir.kill()
+        heir.wait()
+    with WorkDirLock(tmp_path / 'work', inherited=True):
+        pass
 
 
 def test_nothing_is_left_where_nothing_was_written(tmp_path):
@@ -73,8 +71,9 @@ def test_a_drive_that_cannot_lock_is_told(tmp_path, monkeypatch):
     assert len(told) == 1 and 'cannot lock (No locks available)' in told[0]
 
 
-def test_a_holder_that_says_nothing(held):
-    folder, _ = held
+def test_a_holder_that_says_nothing(lock_holder, tmp_path):
+    folder = tmp_path / 'work'
+    lock_holder(folder)
     (folder / '.lock').write_text('{"host": "\x1b[2J"}')
     with pytest.raises(UserError, match='does not say who it is'), WorkDirLock(folder):
         pass
