@@ -154,6 +154,15 @@ def test_a_batch_is_its_images_one_by_one(faces):
     assert torch.equal(again, lq)
 
 
+def test_what_opencvs_resizes_are_is_asked_once(faces, monkeypatch):
+    """Also of as many sizes as batches of a recipe have."""
+    steps = [[Resize(side, side + 1, mode)] for side in range(60, 90) for mode in MODES]
+    first = [on_device(faces[0][:64, :64], step, None) for step in steps]
+    monkeypatch.setattr(cv2, 'resize', None)
+    assert all((on_device(faces[0][:64, :64], step, None) == image).all()
+               for step, image in zip(steps, first, strict=True))
+
+
 def test_trimmed_kernels_keep_their_sum_and_their_mass():
     kernel = full_kernel(Blur('aniso', 41, 2.5, 0.5, 0.3))
     core = trimmed(kernel)
