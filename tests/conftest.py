@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-# The tests compare bit for bit, which only the CPU promises; integration/test_cuda.py gives CUDA back to its runs.
+# The tests compare bit for bit, which only the CPU promises; cuda_device.py gives CUDA back to what it runs.
 CUDA_DEVICES = os.environ.get('CUDA_VISIBLE_DEVICES')
 os.environ['CUDA_VISIBLE_DEVICES'] = ''
 for _threads in ('OMP_NUM_THREADS', 'OPENCV_FOR_THREADS_NUM'):  # read when torch and OpenCV are imported
@@ -196,6 +196,18 @@ def scripts():
     """All tools and benchmarks by path (`tools/train.py`), to look at their arguments (see scripts.py)."""
     from scripts import load_scripts
     return load_scripts()
+
+
+@pytest.fixture(scope='session')
+def cuda():
+    """Runs scripts on a CUDA device (see cuda_device.py), or a skip that says why there is none."""
+    from cuda_device import NoCuda, find_cuda
+    try:
+        device = find_cuda(CUDA_DEVICES)
+    except NoCuda as why:
+        pytest.skip(str(why))
+    yield device
+    device.close()
 
 
 @pytest.fixture

@@ -1,24 +1,25 @@
 """What test_cuda_standin.py has done in one process on a CUDA device, real or the stand-in; prints a line of JSON.
 
-    cuda_probe.py kinds | waits | degrade | faults | memory CONFIG... | tools [[TOOL, ARGUMENT...]...]
-    cuda_probe.py shortage ITERATION TRAIN_ARGUMENT... | gloo SCRIPT ARGUMENT...
+    cuda_probe.py kinds | waits | degrade | faults | metrics | small_memory | memory MIB CONFIG...
+    cuda_probe.py disturbed WHAT ITERATION TRAIN_ARGUMENT... | torchrun PROCESSES SCRIPT ARGUMENT...
 """
-import contextlib
-import io
+import gc
 import json
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+sys.path.insert(0, str(ROOT / 'tools'))
 
 import facesr.register  # noqa: E402, F401
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+import torch.distributed.run  # noqa: E402
 from mmedit.core import build_optimizers  # noqa: E402
 
 from facesr.config import batch_size, load_config  # noqa: E402
@@ -32,24 +33,26 @@ from facesr.models.build import build_restorer  # noqa: E402
 from facesr.models.restorers import optimizer_step  # noqa: E402
 from facesr.models.restorers.face_restorer import FaceRestorer  # noqa: E402
 from facesr.models.training_memory import training_memory  # noqa: E402
+from facesr.utils.memory import limit_memory, peak_allocated, peak_memory  # noqa: E402
 from facesr.utils.pixels import to_float  # noqa: E402
 
 CPU, CUDA = torch.device('cpu'), torch.device('cuda', 0)
 STANDIN = bool(os.environ.get('FAKE_CUDA'))
-MIB = 2**20
 SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1, 'gt_patch_size': 32}
 SRRESNET, ESRGAN = ('configs/srresnet_ffhq.py', SMALL), ('configs/esrgan_ffhq.py', {
     'model.generator.mid_channels': 4, 'model.generator.num_blocks': 1, 'model.generator.growth_channels': 2,
     'model.discriminator.mid_channels': 2, 'model.perceptual_loss': None, 'load_from': None})
 SAFMN = ('configs/safmn_ffhq.py', {'model.generator.dim': 8, 'model.generator.n_blocks': 1, 'gt_patch_size': 32,
                                    'accumulation_steps': 1})
+NAF_UNET = ('configs/naf_unet_ffhq.py', {'model.generator.mid_channels': [8, 12], 'model.generator.num_blocks': [1, 1],
+                                         'model.generator.num_up_blocks': [1], 'gt_patch_size': 32})
 KINDS = {
     'plain': (SRRESNET, {}), 'fp16': (SRRESNET, dict(dtype=torch.float16)),
     'bf16': (SRRESNET, dict(dtype=torch.bfloat16)), 'channels_last': (SRRESNET, dict(channels_last=True)),
     'accumulation': (SRRESNET, dict(accumulation_steps=2)), 'clip': (SRRESNET, dict(grad_clip=0.01)),
     'fp16_clip': (SRRESNET, dict(dtype=torch.float16, grad_clip=0.01)), 'ema': (SRRESNET, dict(ema=0.9)),
     'esrgan': (ESRGAN, {}), 'esrgan_fp16': (ESRGAN, dict(dtype=torch.float16)), 'safmn': (SAFMN, {}),
-    'device': (SRRESNET, dict(degrade=True)),
+    'naf_unet': (NAF_UNET, dict(channels_last=True)), 'device': (SRRESNET, dict(degrade=True)),
 }
 
 
@@ -123,11 +126,16 @@ def trained(kind: str, device, steps: int = 3) -> tuple:
     return losses, weights, metrics
 
 
+def computes(dtype) -> bool:
+    """Whether the device does in this type."""
+    return dtype is not torch.bfloat16 or torch.cuda.get_device_capability() >= (8, 0)
+
+
 def kinds() -> dict:
     """How far CUDA is from the CPU, by kind of training."""
     found = {}
     for kind, (_, how) in KINDS.items():
-        if how.get('dtype') is torch.bfloat16 and torch.cuda.get_device_capability() < (8, 0):
+        if not computes(how.get('dtype')):
             continue
         (losses, weights, metrics), (ours, moved, measured) = trained(kind, CPU), trained(kind, CUDA)
         found[kind] = dict(
@@ -135,9 +143,6 @@ def kinds() -> dict:
             losses=max(abs(a[name] - b[name]) for a, b in zip(losses, ours, strict=True) for name in a),
             names=all(a.keys() == b.keys() and a for a, b in zip(losses, ours, strict=True)),
             metrics=max(abs(metrics[name] - measured[name]) for name in metrics))
-    options = {'gt_patch_size': 64, 'model.generator.num_blocks': 4, 'data.train_dataloader.samples_per_gpu': 2}
-    for dtype in (None, torch.float16):
-        found[f'memory {dtype}'] = allocated(load_config('configs/srresnet_ffhq.py', options), dtype)
     return found
 
 
@@ -153,7 +158,7 @@ def waits() -> dict:
     """Waits in three iterations of each kind; torch raises at any that is not an event's."""
     found = {}
     for kind, (_, how) in KINDS.items():
-        if how.get('dtype') is torch.bfloat16:
+        if not computes(how.get('dtype')):
             continue
         model, optimizers, ema, cfg = built(kind, CUDA)
         stream = stream_of(batches(kind, cfg, 7), model if 'degrade' in how else None)
@@ -197,16 +202,15 @@ def degrade() -> dict:
 
 
 def allocated(cfg, dtype=None, steps: int = 2) -> dict:
-    """MiB of a training step as torch's allocator counts them, and as they are computed; the first one lacks Adam's
-    averages, which is little.
-    """
+    """MiB of a training step as torch's allocator counts them; the first one lacks Adam's averages, which is little."""
     torch.backends.cudnn.benchmark = cfg.get('cudnn_benchmark', False)
     perceptual = dict(cfg.model).get('perceptual_loss')
     torch.cuda.reset_peak_memory_stats()
     model = build_restorer(cfg)
     if perceptual:
         model.perceptual_loss.load = model.perceptual_loss.load_nothing
-    model.prepare_training(CUDA, dtype, accumulation_steps=cfg.get('accumulation_steps', 1))
+    model.prepare_training(CUDA, dtype, cfg.get('channels_last', False),
+                           accumulation_steps=cfg.get('accumulation_steps', 1))
     optimizers, n, side = build_optimizers(model, cfg.optimizers), batch_size(cfg, 'train'), cfg.gt_patch_size
     model.train()
     batch = dict(lq=torch.zeros(n, 3, side // 4, side // 4, device=CUDA), gt=torch.zeros(n, 3, side, side, device=CUDA))
@@ -214,58 +218,74 @@ def allocated(cfg, dtype=None, steps: int = 2) -> dict:
         if number:
             torch.cuda.reset_peak_memory_stats()
         model.train_step(batch, optimizers)
-    found = dict(allocated=torch.cuda.max_memory_allocated() / MIB, reserved=torch.cuda.max_memory_reserved() / MIB)
+    found = dict(allocated=peak_allocated(CUDA), reserved=peak_memory(CUDA))
     del model, optimizers, batch
+    gc.collect()  # the next one needs the room
     torch.cuda.empty_cache()
-    return dict(found, computed=training_memory(cfg, dtype).total)
-
-
-def memory(*paths) -> dict:
-    """By config; one that does not fit raises."""
-    return {Path(path).stem: allocated(load_config(path), steps=1) for path in paths}
-
-
-def tools(jobs: str) -> list:
-    """Status and output of tools, one after the other."""
-    found = []
-    for name, *arguments in json.loads(jobs):
-        sys.argv, output, status = [f'tools/{name}.py', *arguments], io.StringIO(), 0
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            try:
-                runpy.run_path(str(ROOT / f'tools/{name}.py'), run_name='__main__')
-            except SystemExit as end:
-                status = end.code or 0
-        found.append((status, output.getvalue()))
     return found
 
 
-def shortage(third: int, *arguments) -> None:
-    """A training whose forward pass of some iteration takes all memory there is."""
+def small_memory() -> dict:
+    """By precision, of a small training, and as it is computed."""
+    options = {'gt_patch_size': 64, 'model.generator.num_blocks': 4, 'data.train_dataloader.samples_per_gpu': 2}
+    cfg = load_config('configs/srresnet_ffhq.py', options)
+    return {str(dtype): dict(allocated(cfg, dtype), computed=training_memory(cfg, dtype).total)
+            for dtype in (None, torch.float16)}
+
+
+def memory(limit: str, *paths) -> dict:
+    """By config, of its own training; one that does not fit into so many MiB raises."""
+    limit_memory(int(limit) / 1024, CUDA)
+    return {Path(path).stem: allocated(load_config(path), steps=1) for path in paths}
+
+
+def take_all_memory() -> None:
+    """Until there is none left."""
+    taken, size = [], 2**26
+    while True:
+        try:
+            taken.append(torch.empty(size, dtype=torch.uint8, device=CUDA))
+        except torch.cuda.OutOfMemoryError:
+            size //= 2
+            if size < 512:
+                raise
+
+
+def disturbed(what: str, third: str, *arguments) -> None:
+    """A training in whose forward pass of some iteration something happens."""
+    happens = {'shortage': take_all_memory, 'kill': lambda: os.kill(os.getpid(), signal.SIGKILL)}[what]
     calls, forward = [], FaceRestorer.forward_train
 
-    def greedy(self, lq, gt):
+    def disturbed_forward(self, lq, gt):
         calls.append(1)
         if len(calls) == int(third):
-            taken, size = [], 2**26
-            while True:
-                try:
-                    taken.append(torch.empty(size, dtype=torch.uint8, device=lq.device))
-                except torch.cuda.OutOfMemoryError:
-                    size //= 2
-                    if size < 512:
-                        raise
+            happens()
         return forward(self, lq, gt)
 
-    FaceRestorer.forward_train = greedy
+    FaceRestorer.forward_train = disturbed_forward
     sys.argv = ['train.py', *arguments]
     runpy.run_path(str(ROOT / 'tools/train.py'), run_name='__main__')
 
 
-def gloo(script: str, *arguments) -> None:
-    """A tool where NCCL is not there; the stand-in has none."""
-    torch.distributed.is_nccl_available = lambda: False
-    sys.argv = [script, *arguments]
-    runpy.run_path(str(ROOT / script), run_name='__main__')
+def torchrun(count: str, script: str, *arguments) -> None:
+    """A tool in so many processes; they are forks, so the imports are done."""
+    if STANDIN:  # which has no NCCL
+        torch.distributed.is_nccl_available = lambda: False
+    torch.accelerator.is_available = lambda: False  # asked for by torchrun itself, whose forks had no CUDA then
+    torch.distributed.run.main(['--standalone', f'--nproc_per_node={count}', '--start-method=fork', '--run-path',
+                                str(ROOT / script), *arguments])
+
+
+def metrics() -> dict:
+    """How far metrics on CUDA are from those on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    hq, gt = (torch.randint(0, 256, (3, 3, 64, 80), dtype=torch.uint8, generator=generator) for _ in range(2))
+    hq[1] = gt[1].clip(0, 250)
+    found = {}
+    for name in ('PSNR', 'SSIM', 'PSNR_Y', 'SSIM_Y'):
+        compute = METRICS[name].build()
+        found[name] = (compute(hq, gt) - compute(hq.to(CUDA), gt.to(CUDA)).cpu()).abs().max().item()
+    return found
 
 
 class HostGenerators:

@@ -1,90 +1,97 @@
-"""Training, resume and test on CUDA, as a user would run them; only where there is a device."""
-import os
-import subprocess
-import sys
+"""The tools on CUDA, as a user would run them: on a real device, or on the stand-in for one (docs/cuda.md)."""
+import re
 
 import pytest
 import torch
-from conftest import CUDA_DEVICES
+from conftest import SMALL_OPTIONS
 
-pytestmark = [pytest.mark.gpu, pytest.mark.slow]
-
-
-@pytest.fixture(scope='module')
-def cuda_env():
-    """The environment without conftest's mask, or a skip."""
-    env = {key: value for key, value in os.environ.items() if key != 'CUDA_VISIBLE_DEVICES'}
-    if CUDA_DEVICES is not None:
-        env['CUDA_VISIBLE_DEVICES'] = CUDA_DEVICES
-    probe = [sys.executable, '-c', 'import torch; print(torch.cuda.is_available())']
-    if subprocess.run(probe, env=env, capture_output=True, text=True).stdout.strip() != 'True':
-        pytest.skip('no CUDA device')
-    return env
+pytestmark = pytest.mark.gpu_standin
+SRRESNET = 'configs/srresnet_ffhq.py'
+NET = ['--cfg-options', *SMALL_OPTIONS]
+SPANDREL = ['model.generator.dim=8', 'model.generator.n_blocks=1']
+OTHERS = {  # small ones of the other networks
+    'esrgan': [*SMALL_OPTIONS, 'model.generator.growth_channels=4', 'model.discriminator.mid_channels=2',
+               'model.perceptual_loss=None', 'load_from=None'],
+    'srresnet_ca': [*SMALL_OPTIONS, 'model.generator.reduction=4'], 'plksr': SPANDREL, 'safmn': SPANDREL,
+    'naf_unet': ['model.generator.mid_channels=[8,12]', 'model.generator.num_blocks=[1,1]',
+                 'model.generator.num_up_blocks=[1]']}
 
 
-def test_train_resume_and_test_on_cuda(cuda_env, tiny_root, tmp_path):
+@pytest.fixture
+def tool(cuda, tiny_root):
+    """Runs a tool on the tiny images; returns what it printed."""
 
-    def tool(name, *arguments, start=(sys.executable, )):
-        command = [*start, f'tools/{name}', 'configs/srresnet_ffhq.py', *map(str, arguments)]
-        done = subprocess.run([*command, '--data-root', tiny_root], env=cuda_env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    def run(name, *arguments, root=('--data-root', tiny_root)):
+        done = cuda.run(f'tools/{name}.py', *arguments, *root)
+        assert done.returncode == 0, done.stderr[-4000:]
         return done.stdout + done.stderr
 
-    work = tmp_path / 'work'
-    options = [f'data.train.ann_file={tiny_root}/train.txt', 'gt_patch_size=64', 'evaluation.interval=2',
-               'data.train_dataloader.samples_per_gpu=2', 'log_config.interval=1']
-    assert 'on CUDA (' in tool('train.py', '--work-dir', work, '--cfg-options', 'total_iters=2', *options)
-    resumed = tool('train.py', '--work-dir', work, '--resume', '--cfg-options', 'total_iters=4', *options)
-    assert 'at iteration 2' in resumed
+    return run
+
+
+@pytest.fixture
+def options(tiny_root):
+    """Of trainings."""
+    return [f'data.train.ann_file={tiny_root}/train.txt', 'gt_patch_size=64', 'evaluation.interval=2',
+            'data.train_dataloader.samples_per_gpu=2', 'data.workers_per_gpu=0', 'log_config.interval=1']
+
+
+def test_tools_one_after_the_other(tool, options, tiny_root, tmp_path):
+    """Training with a process that loads images, and what one does with it afterwards."""
+    work, options = tmp_path / 'work', [*options, 'data.workers_per_gpu=1']
+    train = ['train', SRRESNET, '--work-dir', work, *NET, *options]
+    log = tool(*train, 'total_iters=2')
+    assert 'on CUDA (' in log and re.search(r'memory: \d+ MiB \(\d+ reserved\)', log)
+    assert 'at iteration 2' in tool(*train, 'total_iters=4', '--resume')
+    looked = tool('train', SRRESNET, '--dry-run', *NET, *options)
+    assert 'nothing was written' in looked and 'allocated' in looked and 'reserved' in looked
     best = next(work.glob('best_PSNR_iter_*.pth'))
-    assert all(value.device.type == 'cpu' for value in torch.load(best, weights_only=True)['state_dict'].values())
-    # Mixed precision with all the rest, under a limit of memory, resumed, and as one process of DDP (NCCL).
-    for amp in ('fp16', 'auto'):
-        folder = ['--work-dir', tmp_path / amp, '--amp', amp, '--resume', 'auto', '--cfg-options', *options]
-        how = ['channels_last=True', 'accumulation_steps=2', 'grad_clip=1.0', 'ema=0.9', 'memory_limit_gb=2']
-        tool('train.py', *folder, 'total_iters=2', *how)
-        assert 'data_time: ' in tool('train.py', *folder, 'total_iters=4', *how)
-        assert 'on cuda:0' in tool('test.py', tmp_path / amp / 'latest.pth', '--ema')
-    tool('train.py', '--work-dir', tmp_path / 'device', '--cfg-options', 'total_iters=2', 'degrade_on=device', *options)
-    assert 'nothing was written' in tool('train.py', '--dry-run', '--cfg-options', *options)
-    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=1']
-    if os.environ.get('FAKE_CUDA'):  # the stand-in has no NCCL
-        torchrun += ['tests/integration/cuda_probe.py', 'gloo']
-    log = tool('train.py', '--launcher', 'pytorch', '--work-dir', tmp_path / 'ddp', '--cfg-options', 'total_iters=2',
-               *options, start=torchrun)
-    assert 'done: 2 iterations' in log
-    assert 'on cuda:0' in tool('test.py', best)
-    assert 'on cuda:0' in tool('test.py', best, '--split', 'test', '--zip', tmp_path / 'hand_in.zip')
-    slow = tool('test.py', best, '--self-ensemble', '--amp', 'fp16', '--cfg-options',
+    assert 'on cuda:0' in tool('test', SRRESNET, best, *NET)
+    assert 'on cuda:0' in tool('test', SRRESNET, best, '--split', 'test', '--zip', tmp_path / 'hand_in.zip', *NET)
+    slow = tool('test', SRRESNET, best, '--self-ensemble', '--amp', 'fp16', *NET,
                 'data.val_dataloader.samples_per_gpu=2')
     assert 'PSNR: ' in slow and 'SSIM: ' in slow
+    tool('compare', f'a={best}', f'b={best}', '--config', SRRESNET, *NET)
+    tool('report', work, '--out', tmp_path / 'report.html', root=())
+    tool('restore', SRRESNET, best, tiny_root / 'test/LQ', '--out-dir', tmp_path / 'hq', '--tile', 12, *NET,
+         root=())
+    assert list((tmp_path / 'hq').glob('*.png'))
+    tool('export', SRRESNET, best, '--format', 'safetensors', '--half', '--out', tmp_path / 'net.safetensors', *NET,
+         root=())
+    # This process sees no device, so torch would refuse to read anything of one: checkpoints are for any machine.
+    checkpoint = torch.load(best, weights_only=True)
+    assert checkpoint['optimizer']['generator']['state'][0]['exp_avg'].device.type == 'cpu'
 
 
-@pytest.mark.parametrize('config', ['esrgan', 'srresnet_ca', 'plksr', 'safmn'])
-def test_other_models_train_resume_and_test_on_cuda(config, cuda_env, tiny_root, tmp_path):
-    options = [f'data.train.ann_file={tiny_root}/train.txt', 'gt_patch_size=128', 'evaluation.interval=2',
-               'data.train_dataloader.samples_per_gpu=2', 'log_config.interval=1', 'load_from=None', 'ema=0.9',
-               'grad_clip=1.0', 'channels_last=True', 'accumulation_steps=2', 'model.pixel_loss.type=PSNRLoss']
-    options += ['model.perceptual_loss=None'] if config == 'esrgan' else []
-    how = ['--work-dir', tmp_path / 'work', '--resume', 'auto', '--amp', 'fp16', '--cfg-options', *options]
-    for name, arguments in (('train', [*how, 'total_iters=2']), ('train', [*how, 'total_iters=4']),
-                            ('test', [tmp_path / 'work/latest.pth', '--ema'])):
-        command = [sys.executable, f'tools/{name}.py', f'configs/{config}_ffhq.py', *map(str, arguments)]
-        done = subprocess.run([*command, '--data-root', tiny_root], env=cuda_env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert 'on CUDA (' in done.stderr or 'on cuda:0' in done.stdout
+@pytest.mark.parametrize('amp, place', [('fp16', 'device'), ('auto', 'loader')])
+def test_mixed_precision_with_all_the_rest(amp, place, tool, options, tmp_path):
+    """Under a limit of memory, and resumed."""
+    train = ['train', SRRESNET, '--work-dir', tmp_path, '--amp', amp, '--resume', 'auto', *NET, *options,
+             f'degrade_on={place}', 'channels_last=True', 'accumulation_steps=2',
+             'grad_clip=1.0', 'ema=0.9', 'memory_limit_gb=2']
+    tool(*train, 'total_iters=2')
+    assert 'data_time: ' in tool(*train, 'total_iters=4')
+    assert 'on cuda:0' in tool('test', SRRESNET, tmp_path / 'latest.pth', '--ema', *NET)
 
 
-def test_metrics_are_the_same_on_cuda(cuda_env):
-    script = """
-import torch
-from facesr.evaluation.metrics import METRICS
-hq, gt = (torch.randint(0, 256, (3, 3, 64, 80), dtype=torch.uint8) for _ in range(2))
-hq[1] = gt[1].clip(0, 250)
-for name in ('PSNR', 'SSIM', 'PSNR_Y', 'SSIM_Y'):
-    compute = METRICS[name].build()
-    error = (compute(hq, gt) - compute(hq.cuda(), gt.cuda()).cpu()).abs().max()
-    assert error < (1e-4 if name.startswith('PSNR') else 1e-5), (name, error)
-"""
-    done = subprocess.run([sys.executable, '-c', script], env=cuda_env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize('config', OTHERS)
+def test_other_models_train_resume_and_test_on_cuda(config, tool, options, tmp_path):
+    path, net = f'configs/{config}_ffhq.py', ['--cfg-options', *OTHERS[config]]
+    train = ['train', path, '--work-dir', tmp_path, '--resume', 'auto', '--amp', 'fp16', *net, *options,
+             'gt_patch_size=128', 'ema=0.9', 'grad_clip=1.0', 'channels_last=True',
+             'accumulation_steps=2', 'model.pixel_loss.type=PSNRLoss']
+    assert 'on CUDA (' in tool(*train, 'total_iters=2')
+    tool(*train, 'total_iters=4')
+    assert 'on cuda:0' in tool('test', path, tmp_path / 'latest.pth', '--ema', *net)
+
+
+def test_one_process_of_ddp(cuda, options, tiny_root, tmp_path):
+    """With NCCL on a real device."""
+    done = cuda.run(cuda.PROBE, 'torchrun', 1, 'tools/train.py', SRRESNET, '--launcher', 'pytorch', '--work-dir',
+                    tmp_path, '--data-root', tiny_root, *NET, *options, 'total_iters=2')
+    assert done.returncode == 0 and 'done: 2 iterations' in done.stderr, done.stderr[-4000:]
+
+
+def test_metrics_are_the_same_on_cuda(cuda):
+    for name, error in cuda.probe('metrics').items():
+        assert error < (1e-4 if name.startswith('PSNR') else 1e-5), name
