@@ -54,8 +54,8 @@ class DryRun(NamedTuple):
 def dry_run(cfg: Config, validate: bool = True) -> DryRun:
     """Build everything, load some batches, take a step and validate an image; nothing is written.
 
-    Where kernels are searched for or compiled first (CUDA, `compile`) the second step is the one that counts, and the
-    second time that an image is validated.
+    Where kernels are searched for or compiled first (CUDA, `compile`) the second step is the one that counts, and
+    everywhere the second time that an image is validated.
 
     Raises:
         UserError: As training would raise it.
@@ -81,7 +81,7 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
     validation_time, metrics = 0.0, {}
     for hook in validations:
         first = partial(evaluate_loader, model, FirstOnly(hook.dataloader))
-        for _ in times:
+        for _ in range(2):  # the first image costs more than all that follow
             with runner.readable_failures():
                 validation_time, results = _timed(first, runner.device)
         if results:  # a rank may have none

@@ -16,10 +16,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from facesr.analysis.logs import read_runs
 from facesr.config import load_config
+from facesr.engine.dry_run import dry_run
 from facesr.engine.hooks.text_logger import SRTextLoggerHook
 from facesr.engine.log_buffer import LazyLogBuffer
 from facesr.engine.preflight import advice
 from facesr.engine.train import train
+from facesr.evaluation.evaluator import evaluate_loader
 from facesr.utils import memory
 from facesr.utils.errors import UserError
 
@@ -130,6 +132,19 @@ def test_dry_run_tells_all_and_writes_nothing(run_tool, tiny_root, tmp_path):
                  'warning: that is more than memory_limit_gb (0.0 GiB): use --cfg-options with one of: '):
         assert part in done.stdout
     assert not work.exists()
+
+
+def test_dry_run_counts_no_cold_validation(tiny_config, monkeypatch):
+    calls = []
+
+    def cold_at_first(*args):
+        calls.append(time.sleep(0.5 if not calls else 0))
+        return evaluate_loader(*args)
+
+    monkeypatch.setattr('facesr.engine.dry_run.evaluate_loader', cold_at_first)
+    found = dry_run(tiny_config(**{'total_iters': 1, 'evaluation.interval': 1}))
+    assert len(calls) == 2 and found.validation_time < 0.5
+    assert found.expected_time <= found.step_time + found.data_time + found.validation_images * found.validation_time
 
 
 def test_ema_weights_are_tested_with_one_flag(tiny_config, tiny_root, tmp_path, run_tool, refused):
