@@ -13,6 +13,7 @@ PARAMETERS = {
     'configs/srresnet_ffhq.py': 1_812_995,
     'configs/srresnet_ffhq_baseline.py': 1_517_571,
     'configs/srresnet_ffhq_one_cycle.py': 1_812_995,
+    'configs/srresnet_ffhq_psnr.py': 1_812_995,
     'configs/srresnet_ffhq_restarts.py': 1_812_995,
     'configs/srresnet_ffhq_second_order.py': 1_812_995,
     'configs/srresnet_ca_ffhq.py': 1_819_435,
