@@ -43,7 +43,8 @@ def join_data(roots, out) -> dict:
     there = [link for link in there if not any(part.startswith('.') for part in link.parts)]  # a cache is no matter
     for link in there:
         if not (out / link).is_symlink() or (out / link).readlink() != targets.get(link):
-            raise UserError(f'{out / link}: is no link to an image of these folders; give another --out, or remove it')
+            raise UserError(f'{out / link}: is no link to an image of these folders; give another --out-dir, or remove '
+                            'it')
     for link in targets.keys() - set(there):
         (out / link).parent.mkdir(parents=True, exist_ok=True)
         (out / link).symlink_to(targets[link])

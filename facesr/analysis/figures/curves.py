@@ -24,7 +24,7 @@ DPI = 150
 def curve_figures(runs: Sequence, smooth: int | None = None) -> dict:
     """Loss and PSNR against iterations, each with the first 10,000 iterations beside the rest.
 
-    If no run is longer there is one panel. A moving average lies over the raw loss, which is fainter; it
+    If no run is twice as long there is one panel. A moving average lies over the raw loss, which is fainter; it
     does not reach over a restart of the learning rate. Restarts are dotted lines, resumptions ticks at the
     bottom, and the best PSNR of a run is a star; `PSNR_ema` is dashed. Several validation sets (`Set5/PSNR`) have
     markers of their own. Single losses far above all others
@@ -144,7 +144,9 @@ def _series(run, mode: str, *keys: str) -> tuple:
 def _panels(runs, label: str) -> tuple:
     """A figure and its panels: axes, and the iterations (above, up to) in them."""
     end = _end(runs)
-    ranges = {f'first {SPLIT:,} iterations': (-1, SPLIT), 'the rest': (SPLIT, end)} if end > SPLIT else {'': (-1, end)}
+    ranges = {'': (-1, end)}
+    if end >= 2 * SPLIT:
+        ranges = {f'first {SPLIT:,} iterations': (-1, SPLIT), 'the rest': (SPLIT, end)}
     figure = Figure(figsize=((7, 4.2), (11, 4.2))[len(ranges) - 1], layout='constrained')
     grid = figure.subplots(1, len(ranges), squeeze=False)[0]
     for axes, (title, (low, high)) in zip(grid, ranges.items(), strict=True):
