@@ -69,10 +69,10 @@ def main():
         raise UserError('--face-weights: goes with --crop-faces')
     if args.skip_existing and args.crop_faces:
         raise UserError('--skip-existing: with --crop-faces it is not known which faces are missing; leave it out')
+    config, checkpoint, _ = named_network(args.config, args.checkpoint, args.weights)
     images, others = find_images(args.inputs, args.recursive, args.out_dir)
     jobs = plan(images, args.out_dir, args.crop_faces, args.skip_existing,
                 args.inputs if args.recursive else ())
-    config, checkpoint, _ = named_network(args.config, args.checkpoint, args.weights)
     model = load_model(load_config(config, args.cfg_options), checkpoint, args.ema)
     device = next(model.parameters()).device
     finder = build_face_finder(args.face_weights, device) if args.crop_faces else None

@@ -52,4 +52,10 @@ def named_network(config: str | None, checkpoint: str | None, weights: str | Non
     if len(found) != 1:
         raise CheckpointError(f'{path}: is for a config {about["config"]!r}, which is not in configs/; give CONFIG and '
                               'this file as CHECKPOINT')
-    return Network(str(found[0]), str(path), path.stem)
+    return Network(_as_typed(found[0]), _as_typed(path), path.stem)
+
+
+def _as_typed(path: Path) -> str:
+    """A path as one would give it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -10,6 +10,7 @@ from facesr.checkpoint.shipped import named_network, shipped
 from facesr.config import load_config
 from facesr.export.exporter import export_checkpoint
 from facesr.models.build import build_restorer, count_parameters, load_model
+from facesr.utils.choices import FOR_PHOTOS
 from facesr.utils.errors import CheckpointError, UserError
 from facesr.utils.files import file_sha256
 
@@ -94,3 +95,7 @@ def test_what_is_shipped_is_small_whole_and_described(name):
     assert 'non-commercial' in about['notice'] and 'validation' in about['training_set']
     assert count_parameters(load_model(config, path).generator) == int(about['parameters']) <= config.budget
     assert re.search(rf'`{re.escape(path.name)}`.*{file_sha256(path)}', (ROOT / 'weights/README.md').read_text())
+
+
+def test_photos_have_weights_in_the_box():
+    assert FOR_PHOTOS in shipped()

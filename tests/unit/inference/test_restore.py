@@ -11,12 +11,15 @@ import torch
 from conftest import SMALL, SMALL_OPTIONS
 from PIL import Image, ImageCms
 
+from facesr.checkpoint.shipped import named_network
+from facesr.config import load_config
 from facesr.evaluation.evaluator import restore
 from facesr.evaluation.test import load_split
 from facesr.inference.network import network
 from facesr.inference.photos import SOFTWARE, as_output, read_photo, was_written_by_restore, write_photo
 from facesr.inference.restore import Job, Restorer, find_images, plan, restore_photos
 from facesr.models.build import build_restorer, load_model
+from facesr.utils.choices import FOR_PHOTOS
 from facesr.utils.errors import UserError
 
 CONFIG = 'configs/srresnet_ffhq.py'
@@ -381,3 +384,21 @@ def test_other_errors_are_not_hidden_and_nan_is_named(tmp_path):
         restore_photos([job], Restorer(lambda lq: lq / 0))
     with pytest.raises(RuntimeError, match='size'):
         restore_photos([job], Restorer(lambda lq: lq.view(1)))
+
+
+@pytest.mark.parametrize('how, named', [([], FOR_PHOTOS), (['--weights', 'naf_unet_ffhq'], 'naf_unet_ffhq')])
+def test_a_photo_needs_no_config(run_tool, sample_root, tmp_path, how, named):
+    photo = sorted((sample_root / 'test/LQ').iterdir())[0]
+    done = run_tool('restore.py', photo, *how, '--out-dir', tmp_path / 'out')
+    assert done.returncode == 0, done.stderr
+    config, checkpoint, _ = named_network(None, None, named)
+    expected = Restorer(network(load_model(load_config(config), checkpoint)))(read_photo(photo).rgb)
+    assert np.array_equal(read_photo(tmp_path / 'out' / f'{photo.stem}.png').rgb, expected)
+
+
+def test_config_without_checkpoint_and_input_is_refused(refused, sample_root, tmp_path):
+    for some in ([], ['a.pth']):
+        assert 'after CONFIG come CHECKPOINT and at least one INPUT' in refused(
+            'restore.py', 'configs/naf_unet_ffhq.py', *some, '--out-dir', tmp_path)
+    assert 'goes with a CHECKPOINT' in refused('restore.py', 'C.py', 'a.pth', sample_root, '--weights', 'naf_unet_ffhq',
+                                               '--out-dir', tmp_path)

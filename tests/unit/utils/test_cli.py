@@ -92,7 +92,9 @@ def test_config_comes_first_then_the_checkpoint(scripts):
         if name.startswith('tools/') and 'checkpoint' in positional:
             assert positional[:2] == ['config', 'checkpoint']
             with_both.add(name.removeprefix('tools/'))
-    assert with_both >= {'test.py', 'restore.py', 'export.py', 'show_results.py'}
+    assert with_both >= {'test.py', 'export.py', 'show_results.py'}
+    usage = scripts['tools/restore.py'].parser.usage  # its inputs may stand alone
+    assert usage.startswith('%(prog)s [CONFIG CHECKPOINT] INPUT')
 
 
 def test_full_precision_can_be_asked_for_everywhere(parsed):
