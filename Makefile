@@ -22,7 +22,7 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache facesr.egg-info build data/sample annotations/sample_train.txt work_dirs/srresnet_sample work_dirs/rrdbnet_sample
+	rm -rf $(VENV) .pytest_cache .ruff_cache facesr.egg-info build data/sample annotations/sample_train.txt work_dirs/naf_unet_sample work_dirs/srresnet_sample work_dirs/rrdbnet_sample work_dirs/sample_restored
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):

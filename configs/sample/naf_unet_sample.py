@@ -3,6 +3,6 @@ _base_ = [
     '../_base_/models/naf_unet.py', '../_base_/datasets/sample.py', '../_base_/schedules/muon_cosine.py',
     '../_base_/runtime/sample.py'
 ]
-gt_patch_size = 256  # it looks at much of a face
+gt_patch_size = 128
 channels_last = True
 total_iters = 400

@@ -9,20 +9,20 @@ import pytest
 from conftest import ROOT
 from forked import run_forked
 
-# A short schedule and a small network.
-EDITS = {'schedules/sample.py': {r'\b400\b': '4'}, 'runtime/sample.py': {r'\b100\b': '2', r'\b20\b': '1'},
-         'models/srresnet.py': {r'=64\b': '=8', r'=20\b': '=1'}}
-STARTED = {'make_sample.py', 'make_annotation.py', 'check_data.py', 'train.py', 'test.py',
+# A short schedule on small patches.
+EDITS = {'sample/naf_unet_sample.py': {r'\b400\b': '4', r'\b128\b': '32'},
+         '_base_/runtime/sample.py': {r'\b100\b': '2', r'\b20\b': '1'}}
+STARTED = {'make_sample.py', 'restore.py', 'make_annotation.py', 'check_data.py', 'train.py', 'test.py',
            'show_degradation.py', 'plot_curves.py', 'show_results.py', 'report.py'}
 
 
 @pytest.mark.slow
 def test_demo_runs_to_the_end_and_again(run_command, tmp_path, monkeypatch):
     """First with each tool in a process of its own, then all in this one."""
-    for folder in ('configs', 'facesr', 'tools'):
+    for folder in ('configs', 'facesr', 'tools', 'weights'):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns('__pycache__'))
     for name, edits in EDITS.items():
-        path = tmp_path / 'configs/_base_' / name
+        path = tmp_path / 'configs' / name
         text = path.read_text()
         for pattern, value in edits.items():
             text, count = re.subn(pattern, value, text)
@@ -46,9 +46,9 @@ def test_demo_runs_to_the_end_and_again(run_command, tmp_path, monkeypatch):
         return done
 
     done = demo(run_forked)
-    work_dir = tmp_path / 'work_dirs/srresnet_sample'
+    work_dir = tmp_path / 'work_dirs/naf_unet_sample'
     listed = dict(re.findall(r'^  (\S.*?)\s{2,}(\S+)$', done.stdout, re.MULTILINE))
-    assert len(listed) == 8 and all((tmp_path / path).exists() for path in listed.values())
+    assert len(listed) == 10 and all((tmp_path / path).exists() for path in listed.values())
     with zipfile.ZipFile(work_dir / 'submission.zip') as archive:
         assert archive.namelist() == [path.name for path in sorted((tmp_path / 'data/sample/test/LQ').iterdir())]
     assert set(re.findall(r'^\$ python tools/(\S+)', done.stdout, re.MULTILINE)) == STARTED
