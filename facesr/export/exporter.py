@@ -13,6 +13,7 @@ from torch import nn
 import facesr
 from facesr.checkpoint.io import newest_of, read_checkpoint
 from facesr.checkpoint.safetensors import PRECISION
+from facesr.checkpoint.weights import NOTICE
 from facesr.config import Config
 from facesr.export.formats import FORMATS, IN, OUT
 from facesr.models.build import count_parameters, load_model
@@ -146,7 +147,7 @@ def describe(cfg: Config, checkpoint: str | Path, meta: dict, generator: nn.Modu
 
     Returns:
         dict[str, str]: `config`, `generator` (JSON of its config), `weights`, `scale`, `parameters`, `iteration`
-            (if known), `checkpoint_sha256`, `input`, `output`, `color_order`, `value_range` and `made_by`.
+            and `notice` (if known), `checkpoint_sha256`, `input`, `output`, `color_order`, `value_range` and `made_by`.
     """
     about = dict(
         config=Path(cfg.filename).stem,
@@ -162,6 +163,8 @@ def describe(cfg: Config, checkpoint: str | Path, meta: dict, generator: nn.Modu
         made_by=f'facesr {facesr.__version__}, torch {torch.__version__}')
     if 'iter' in meta:
         about['iteration'] = meta['iter']
+    if NOTICE in meta:  # it goes with the weights
+        about[NOTICE] = meta[NOTICE]
     return {key: str(value) for key, value in about.items()}
 
 

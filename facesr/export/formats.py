@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.safetensors import encode_safetensors, read_safetensors, require_library
-from facesr.checkpoint.weights import GENERATOR, load_weights
+from facesr.checkpoint.weights import GENERATOR, NOTICE, load_weights
 from facesr.utils.choices import OPSET
 from facesr.utils.errors import UserError
 from facesr.utils.versions import version
@@ -107,7 +107,8 @@ def encode_published(model, about: dict) -> bytes:
     environment.
     """
     iteration = dict(iter=int(about['iteration'])) if 'iteration' in about else {}
-    meta = dict(exp_name=about['config'], mmcv_version=version('mmcv'), **iteration, facesr=about)
+    notice = {NOTICE: about[NOTICE]} if NOTICE in about else {}
+    meta = dict(exp_name=about['config'], mmcv_version=version('mmcv'), **iteration, **notice, facesr=about)
     buffer = io.BytesIO()
     weights = {name: value for name, value in model.state_dict().items() if name.startswith(GENERATOR)}
     torch.save(dict(meta=meta, state_dict=weights), buffer)

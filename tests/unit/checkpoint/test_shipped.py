@@ -1,10 +1,12 @@
 import re
 
+import onnx
 import pytest
 import torch
 from conftest import ROOT
 
 from facesr.checkpoint import shipped as module
+from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.safetensors import encode_safetensors
 from facesr.checkpoint.shipped import named_network, shipped
 from facesr.config import load_config
@@ -63,6 +65,20 @@ def test_a_notice_is_told_once_and_harmless(box, capsys):
     for _ in range(2):
         load_model(load_config(box / 'configs/face.py'), box / 'weights/face.safetensors')
     assert capsys.readouterr().err == 'note: face.safetensors: \\x1bBe good\n'
+
+
+@pytest.mark.parametrize('kind', ['safetensors', 'pth', 'onnx'])
+def test_a_notice_goes_with_the_weights(box, tmp_path, kind):
+    cfg = load_config(box / 'configs/face.py')
+    done = export_checkpoint(cfg, box / 'weights/face.safetensors', kind, out=tmp_path / f'x.{kind}')
+    if kind == 'onnx':
+        said = {entry.key: entry.value for entry in onnx.load(str(done.path)).metadata_props}
+    else:
+        said = read_checkpoint(done.path)['meta']
+    assert said['notice'] == '\x1bBe good'
+    with pytest.raises(UserError, match='notice is said anyway'):
+        export_checkpoint(cfg, done.path if kind != 'onnx' else box / 'weights/face.safetensors', 'safetensors',
+                          out=tmp_path / 'y.safetensors', notes=dict(notice='none'))
 
 
 def test_half_precision_is_half_as_large_and_says_so(box, tmp_path):
