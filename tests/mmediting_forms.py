@@ -76,3 +76,19 @@ workflow = [('train', 1)]
 def organiser(root, *more) -> str:
     """The organiser's form with its images below `root`, and more lines at its end."""
     return '\n'.join([ORGANISER.replace('ROOT', str(root)), *more])
+
+
+def paired_pipeline(gt_patch_size: int, more: str = '') -> str:
+    """The lines of a `train_pipeline` whose LQ are on the disk; `more` transforms come after the crop."""
+    return f'''
+train_pipeline = [
+    dict(type='LoadImageFromFile', io_backend='disk', key='lq', flag='unchanged'),
+    dict(type='LoadImageFromFile', io_backend='disk', key='gt', flag='unchanged'),
+    dict(type='RescaleToZeroOne', keys=['lq', 'gt']),
+    dict(type='Normalize', keys=['lq', 'gt'], mean=[0, 0, 0], std=[1, 1, 1], to_rgb=True),
+    dict(type='PairedRandomCrop', gt_patch_size={gt_patch_size}),
+    {more}
+    dict(type='Collect', keys=['lq', 'gt'], meta_keys=['lq_path', 'gt_path']),
+    dict(type='ImageToTensor', keys=['lq', 'gt'])
+]
+'''

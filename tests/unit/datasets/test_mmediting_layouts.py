@@ -2,7 +2,7 @@
 import cv2
 import numpy as np
 import pytest
-from mmediting_forms import organiser
+from mmediting_forms import organiser, paired_pipeline
 
 from facesr.config import load_config, train_dataset_cfg
 from facesr.datasets.annotation import read_annotation, scan_folder, write_annotation
@@ -13,17 +13,8 @@ from facesr.engine.train import build_stream
 from facesr.utils.errors import UserError
 
 SMALL = 'data["workers_per_gpu"] = 0'
-PAIRED = '''
-train_pipeline = [
-    dict(type='LoadImageFromFile', io_backend='disk', key='lq', flag='unchanged'),
-    dict(type='LoadImageFromFile', io_backend='disk', key='gt', flag='unchanged'),
-    dict(type='RescaleToZeroOne', keys=['lq', 'gt']),
-    dict(type='Normalize', keys=['lq', 'gt'], mean=[0, 0, 0], std=[1, 1, 1], to_rgb=True),
-    dict(type='PairedRandomCrop', gt_patch_size=32),
-    dict(type='RandomTransposeHW', keys=['lq', 'gt'], transpose_ratio=0.5),
-    dict(type='Collect', keys=['lq', 'gt'], meta_keys=['lq_path', 'gt_path']),
-    dict(type='ImageToTensor', keys=['lq', 'gt'])
-]
+TRANSPOSED = "dict(type='RandomTransposeHW', keys=['lq', 'gt'], transpose_ratio=0.5),"
+PAIRED = paired_pipeline(32, TRANSPOSED) + '''
 data['train']['dataset'].update(pipeline=train_pipeline, lq_folder='ROOT/train/LQ', filename_tmpl='{}x4')
 '''
 

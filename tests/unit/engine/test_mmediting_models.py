@@ -3,7 +3,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmediting_forms import organiser
+from mmediting_forms import organiser, paired_pipeline
 
 from facesr.checkpoint.io import read_checkpoint
 from facesr.config import load_config, notices
@@ -15,16 +15,7 @@ from facesr.inference.network import network
 from facesr.models.build import load_model
 from facesr.utils.errors import UserError
 
-PAIRS = '''
-train_pipeline = [
-    dict(type='LoadImageFromFile', io_backend='disk', key='lq', flag='unchanged'),
-    dict(type='LoadImageFromFile', io_backend='disk', key='gt', flag='unchanged'),
-    dict(type='RescaleToZeroOne', keys=['lq', 'gt']),
-    dict(type='Normalize', keys=['lq', 'gt'], mean=[0, 0, 0], std=[1, 1, 1], to_rgb=True),
-    dict(type='PairedRandomCrop', gt_patch_size=24),
-    dict(type='Collect', keys=['lq', 'gt'], meta_keys=['lq_path', 'gt_path']),
-    dict(type='ImageToTensor', keys=['lq', 'gt'])
-]
+PAIRS = paired_pipeline(24) + '''
 data['train']['dataset'].update(pipeline=train_pipeline, lq_folder='ROOT/train/LQ', scale=SCALE)
 data['workers_per_gpu'] = 0
 for split in ('val', 'test'):
