@@ -17,7 +17,7 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parent.parent
 # MiB that tensors and cuDNN take of an RTX 2060 in a training step of each config that costs something else (fp32).
 CARD_MEMORY = {'srresnet_ffhq': 3534, 'srresnet_ffhq_baseline': 3275, 'srresnet_ca_ffhq': 4174, 'plksr_ffhq': 2766,
-               'safmn_ffhq': 4546, 'rrdbnet_ffhq': 2625, 'esrgan_ffhq': 1166, 'naf_unet_ffhq': 557}
+               'safmn_ffhq': 4546, 'rrdbnet_ffhq': 2625, 'esrgan_ffhq': 1166, 'naf_unet_ffhq': 469}
 PATIENCE = 1200  # seconds, on a busy machine
 
 

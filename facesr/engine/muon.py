@@ -98,5 +98,5 @@ def orthogonalized(matrices: torch.Tensor) -> torch.Tensor:
     a, b, c = QUINTIC
     for _ in range(STEPS):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return x if wide else x.mT

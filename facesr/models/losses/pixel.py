@@ -5,6 +5,7 @@ import torch
 from mmedit.models.builder import build_loss
 from mmedit.models.registry import LOSSES
 from torch import nn
+from torch.nn import functional
 
 DECIBEL = 10 / math.log(10)  # 10 log10(x) = DECIBEL ln(x)
 SMALLEST_MSE = 1e-8  # of images in [0, 1]: 80 dB, far above what is reached, where the logarithm would run away
@@ -29,7 +30,8 @@ class PSNRLoss(nn.Module):
 
     def forward(self, pred: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Of images (n, c, h, w) in [0, 1]; a scalar, at least -80 times the weight."""
-        mse = (pred - target).square().flatten(1).mean(1)
+        # Not `flatten`, which copies images that are channels_last.
+        mse = functional.mse_loss(pred, target, reduction='none').mean((1, 2, 3))
         return self.loss_weight * DECIBEL * (mse + SMALLEST_MSE).log().mean()
 
 
