@@ -15,9 +15,12 @@ from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
-# MiB that tensors and cuDNN take of an RTX 2060 in a training step of each config that costs something else (fp32).
-CARD_MEMORY = {'srresnet_ffhq': 3534, 'srresnet_ffhq_baseline': 3275, 'srresnet_ca_ffhq': 4174, 'plksr_ffhq': 2766,
-               'safmn_ffhq': 4546, 'rrdbnet_ffhq': 2625, 'esrgan_ffhq': 1166, 'naf_unet_ffhq': 469}
+# MiB that tensors and cuDNN take of an RTX 2060 in a training step of each config that costs something else.
+CARD_MEMORY = {
+    'configs/srresnet_ffhq.py': 3534, 'configs/srresnet_ffhq.py:fp16': 2593, 'configs/srresnet_ffhq_baseline.py': 3275,
+    'configs/srresnet_ca_ffhq.py': 4174, 'configs/plksr_ffhq.py': 2766, 'configs/safmn_ffhq.py': 4546,
+    'configs/rrdbnet_ffhq.py': 2625, 'configs/esrgan_ffhq.py': 1166, 'configs/naf_unet_ffhq.py': 469,
+    'configs/naf_unet_ffhq.py:fp16': 310}
 PATIENCE = 1200  # seconds, on a busy machine
 
 

@@ -1,6 +1,6 @@
 """What test_cuda_standin.py has done in one process on a CUDA device, real or the stand-in; prints a line of JSON.
 
-    cuda_probe.py kinds | waits | degrade | faults | metrics | small_memory | memory MIB CONFIG...
+    cuda_probe.py kinds | waits | degrade | faults | metrics | small_memory | memory MIB CONFIG[:fp16]...
     cuda_probe.py disturbed WHAT ITERATION TRAIN_ARGUMENT... | torchrun PROCESSES SCRIPT ARGUMENT...
 """
 import gc
@@ -233,10 +233,14 @@ def small_memory() -> dict:
             for dtype in (None, torch.float16)}
 
 
-def memory(limit: str, *paths) -> dict:
-    """By config, of its own training; one that does not fit into so many MiB raises."""
+def memory(limit: str, *runs) -> dict:
+    """By config, of its own training's first step; one that does not fit into so many MiB raises."""
     limit_memory(int(limit) / 1024, CUDA)
-    return {Path(path).stem: allocated(load_config(path), steps=1) for path in paths}
+    found = {}
+    for run in runs:
+        path, _, precision = run.partition(':')
+        found[run] = allocated(load_config(path), torch.float16 if precision == 'fp16' else None, steps=1)
+    return found
 
 
 def take_all_memory() -> None:

@@ -67,8 +67,8 @@ def test_memory_is_as_computed(cuda):
 
 def test_shipped_configs_fit_a_card_of_6_gb(cuda):
     """5,400 MiB, as CUDA itself takes some; cuDNN's workspace is in it."""
-    configs = [f'configs/{name}.py' for name in CARD_MEMORY]
-    found = cuda.probe('memory', 5400, *configs, run=cuda.run_anew, FAKE_CUDA_COMPUTE='0', FAKE_CUDA_CARD='RTX 2060')
+    found = cuda.probe('memory', 5400, *CARD_MEMORY, run=cuda.run_anew, FAKE_CUDA_COMPUTE='0',
+                       FAKE_CUDA_CARD='RTX 2060')
     assert found.keys() == CARD_MEMORY.keys()
     for name, this in found.items():
         assert cuda.real or this['allocated'] == pytest.approx(CARD_MEMORY[name], rel=0.02), name
