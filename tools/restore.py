@@ -32,12 +32,12 @@ def parse_args():
                         help='take images in sub-folders too; their PNGs go to the same sub-folders of DIR')
     parser.add_argument('--skip-existing', action='store_true',
                         help='leave images alone whose PNG is there, for example to go on after an interruption')
-    parser.add_argument('--tile', type=natural_int, default=TILE, metavar='N',
+    parser.add_argument('--tile', type=natural_int, metavar='N',
                         help='restore larger images in tiles of this side, in pixels of the input; smaller ones take '
-                        'less memory; 0: never (default: %(default)s)')
+                        f'less memory; 0: never (default: {TILE}; 1024 for NAFUNet, which takes less)')
     parser.add_argument('--overlap', type=natural_int, metavar='N',
-                        help='pixels of the input around a tile that are computed and cut off (default: measured, so '
-                        'that seams are below 1/255)')
+                        help='pixels of the input by which a tile reaches over its borders, to fade into the next one '
+                        '(default: measured, so that seams are below 1/255 without that)')
     parser.add_argument('--crop-faces', action='store_true',
                         help='find the faces with facexlib, align each as in FFHQ and restore it to NAME_face0.png ...')
     parser.add_argument('--face-weights', metavar='FILE',
@@ -80,7 +80,8 @@ def main():
     there = f'; {len(images) - len(jobs)} were there' if args.skip_existing else ''
     say(f'images: {len(jobs)}, on {device}{there}' + (f'; other files in the folders: {others}' if others else ''))
 
-    outcome = restore_photos(jobs, Restorer(net, args.tile, args.overlap, measured=network(model)), finder)
+    tile = getattr(model.generator, 'tile', TILE) if args.tile is None else args.tile
+    outcome = restore_photos(jobs, Restorer(net, tile, args.overlap, measured=network(model)), finder)
     for note, count in outcome.notes.items():
         say(f'{note}: {count} of them')
     say(f'written: {outcome.written} PNG files in {args.out_dir}')

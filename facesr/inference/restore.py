@@ -166,12 +166,14 @@ class Restorer:
     Args:
         net (Callable): From `facesr.inference.network.network`.
         tile (int): See `restore_tiled`. Default: `TILE`.
-        overlap (int | None): See `restore_tiled`; None: measured when the first tile is needed. Default: None.
+        overlap (int | None): See `restore_tiled`; tiles fade into each other over so much. None: measured when the
+            first tile is needed; it is cut off, where it reaches as far as the network looks. Default: None.
         measured (Callable | None): The network to measure, in full precision; None: `net`. Default: None.
     """
 
     def __init__(self, net: Callable, tile: int = TILE, overlap: int | None = None, measured: Callable | None = None):
         self._net, self._tile, self._overlap, self._measured = net, tile, overlap, measured or net
+        self._suffices = False  # whether the overlap reaches as far as the network looks
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """uint8, RGB, (h, w, 3) -> (scale h, scale w, 3), rounded and clipped as MMEditing's `tensor2img`.
@@ -183,7 +185,7 @@ class Restorer:
         overlap = self.overlap if 0 < self._tile < max(lq.shape[-2:]) else 0
         smaller = self._tile // 2 if 0 < self._tile < max(lq.shape[-2:]) else max(lq.shape[-2:]) // 2
         with enough_memory(f'memory does not suffice; give --tile {max(1, min(smaller, TILE))}'):
-            hq = restore_tiled(self._net, lq, self._tile, overlap, _finished)
+            hq = restore_tiled(self._net, lq, self._tile, overlap, _finished, blend=not self._suffices)
         return hq[0].permute(1, 2, 0).numpy()
 
     @property
@@ -197,9 +199,11 @@ class Restorer:
             with enough_memory('memory does not suffice to measure by how much tiles have to overlap; give --overlap '
                                f'{PROBES[0] // 4} (with less, seams may show)'):
                 self._overlap = measure_overlap(self._measured)
-            if self._overlap is None:
-                self._overlap = PROBES[-1] // 2
-                tqdm.write('the network looks further than tiles overlap: seams may show')
+            self._suffices = self._overlap is not None
+            if not self._suffices:
+                self._overlap = min(PROBES[-1] // 2, self._tile // 4)
+                tqdm.write('the network looks further than tiles overlap: they fade into each other, but one may turn '
+                           'out otherwise than the next; --tile 0 restores an image at once, if memory suffices')
             tqdm.write(f'tiles of at most {self._tile} pixels, of which {self._overlap} on each side overlap')
         return self._overlap
 

@@ -1,6 +1,6 @@
 """Large images go through a network in overlapping tiles, of which the middles are put together."""
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -47,7 +47,7 @@ def spans(length: int, tile: int, overlap: int) -> list:
 
 
 def restore_tiled(net: Callable, lq: torch.Tensor, tile: int = 0, overlap: int = 0,
-                  finish: Callable | None = None) -> torch.Tensor:
+                  finish: Callable | None = None, blend: bool = False) -> torch.Tensor:
     """Restore images tile by tile. Where the overlap reaches as far as the network looks, nothing shows.
 
     Args:
@@ -58,6 +58,8 @@ def restore_tiled(net: Callable, lq: torch.Tensor, tile: int = 0, overlap: int =
         overlap (int): LQ pixels that are computed around what is kept of a tile (see `measure_overlap`). Default: 0.
         finish (Callable | None): Applied to each tile's result, `to_uint8` for example, which takes a quarter of
             the memory. Default: None.
+        blend (bool): Do not cut the overlap off: fade from tile to tile in all of it, for networks that look further,
+            whose tiles differ. Default: False.
 
     Returns:
         Tensor: (n, 3, scale h, scale w), on the host.
@@ -70,21 +72,38 @@ def restore_tiled(net: Callable, lq: torch.Tensor, tile: int = 0, overlap: int =
     if tile <= 2 * overlap and tile < max(height, width):
         raise UserError(f'--tile {tile}: nothing would be left of a tile without an overlap of {overlap} pixels on '
                         f'each side; give at least --tile {4 * overlap}, or a smaller --overlap, and seams may show')
-    tiles = [(y, x) for y in spans(height, tile, overlap) for x in spans(width, tile, overlap)]
+    rows, columns, fade = spans(height, tile, overlap), spans(width, tile, overlap), overlap if blend else 0
+    count = len(rows) * len(columns)
+    with tqdm(total=count, desc='tiles', leave=False, disable=None if count > 1 else True) as progress:
+
+        def restored(y: Span, x: Span) -> torch.Tensor:
+            hq = net(lq[..., y.start:y.stop, x.start:x.stop])
+            progress.update()
+            return (finish(hq) if finish else hq).cpu()
+
+        strips = (_joined(columns, (restored(y, x) for x in columns), -1, fade) for y in rows)
+        return _joined(rows, strips, -2, fade)
+
+
+def _joined(spans: list, parts: Iterable, axis: int, fade: int) -> torch.Tensor:
+    """Tiles side by side, each faded into from the one before it over `fade` LQ pixels on both sides of the cut."""
     output = None
-    for y, x in tqdm(tiles, desc='tiles', leave=False, disable=None if len(tiles) > 1 else True):
-        hq = net(lq[..., y.start:y.stop, x.start:x.stop])
-        hq = finish(hq) if finish else hq
-        scale = hq.shape[-1] // (x.stop - x.start)
+    for span, part in zip(spans, parts, strict=True):
+        if len(spans) == 1:
+            return part
+        scale = part.shape[axis] // (span.stop - span.start)
         if output is None:
-            output = torch.empty(*hq.shape[:-2], scale * height, scale * width, dtype=hq.dtype)
-        rows, columns = (slice(scale * span.keep_from, scale * span.keep_to) for span in (y, x))
-        output[..., rows, columns] = hq[..., _moved(rows, scale * y.start), _moved(columns, scale * x.start)]
+            shape = list(part.shape)
+            shape[axis] = scale * spans[-1].stop
+            output = part.new_empty(shape)
+        first = scale * (span.keep_from - fade if span.start else 0)
+        part = part.narrow(axis, first - scale * span.start, scale * span.stop - first)
+        target, length = output.narrow(axis, first, part.shape[axis]), 2 * scale * fade if span.start else 0
+        weight = ((torch.arange(length) + 0.5) / max(length, 1)).view(-1, *[1] * (-1 - axis))
+        mixed = target.narrow(axis, 0, length).float().lerp(part.narrow(axis, 0, length).float(), weight)
+        target.copy_(part)
+        target.narrow(axis, 0, length).copy_(mixed if part.is_floating_point() else mixed.round())
     return output
-
-
-def _moved(part: slice, origin: int) -> slice:
-    return slice(part.start - origin, part.stop - origin)
 
 
 def measure_overlap(net: Callable) -> int | None:

@@ -82,9 +82,15 @@ class NAFUNet(nn.Module):
     Raises:
         ValueError: The numbers of levels do not go together, or the image would have other channels.
 
+    Attributes:
+        tile (int): LQ pixels to a side of what tools/restore.py computes at once: the whole image as far as 0.8 GB
+            of memory go (fp32), since the means in the blocks want it.
+
     Sources: NAFNet as above; pixel unshuffle before the first convolution: ESPCN's idea reversed, as in FFDNet
     (Zhang et al., TIP 2018); the bilinear skip: MMEditing's `MSRResNet`.
     """
+
+    tile = 1024
 
     def __init__(self, in_channels: int = 3, out_channels: int = 3, mid_channels=(64, 96, 128),
                  num_blocks=(2, 2, 4), num_up_blocks=(3, 3), patch_size: int = 2, upscale_factor: int = 4):

@@ -366,6 +366,17 @@ def test_the_overlap_is_measured_once_and_only_for_large_images():
     assert len(seen) == measured + 2
 
 
+def test_a_network_that_looks_at_all_of_an_image_has_tiles_that_fade(capsys):
+    def pooled(lq):
+        return lq.mean((-2, -1), keepdim=True) + torch.zeros_like(lq)
+
+    image = np.linspace(0, 255, 400).astype(np.uint8)[:, None, None].repeat(50, 1).repeat(3, 2)
+    restorer = Restorer(pooled, 200)
+    assert np.abs(np.diff(restorer(image).astype(int), axis=0)).max() <= 2 and restorer.overlap == 50
+    assert '--tile 0' in capsys.readouterr().out
+    assert np.ptp(Restorer(pooled, 0)(image)) == 0
+
+
 @pytest.mark.parametrize('error', [torch.cuda.OutOfMemoryError('CUDA out of memory'), MemoryError(),
                                    RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 @pytest.mark.parametrize('tile,overlap,advice', [(0, None, '--tile 12'), (20, 2, '--tile 10')])

@@ -83,6 +83,35 @@ def test_tiles_and_whole_are_the_same_where_the_overlap_suffices():
         assert (restore_tiled(blur(3), image, 20, 2, finish).float() - whole.float()).abs().max() > TOLERANCE
 
 
+def pooled(lq):
+    """Looks at all of the image: each tile is as bright as its mean."""
+    return lq.mean((-2, -1), keepdim=True) + torch.zeros_like(lq).repeat_interleave(4, -1).repeat_interleave(4, -2)
+
+
+def steps(image):
+    """The largest difference of neighbours along either axis."""
+    return max(image.diff(dim=axis).abs().max().item() for axis in (-1, -2))
+
+
+@pytest.mark.parametrize('height,width', [(90, 60), (60, 90), (90, 90), (48, 200)])
+def test_tiles_of_a_network_that_looks_further_fade_into_each_other(height, width):
+    image = (torch.linspace(0, 0.5, height)[:, None] + torch.linspace(0, 0.5, width)).expand(2, 3, -1, -1)
+    seam = steps(restore_tiled(pooled, image, 48, 12))
+    faded = restore_tiled(pooled, image, 48, 12, blend=True)
+    assert seam > 0.05 and steps(faded) < seam / 40  # over 2 * 12 * 4 pixels, of which a third tile may take some
+    assert faded.mean() == pytest.approx(0.5, abs=0.01) and faded.shape == (2, 3, 4 * height, 4 * width)
+    rounded = restore_tiled(pooled, image, 48, 12, to_uint8, blend=True)
+    assert rounded.dtype == torch.uint8 and (rounded / 255 - faded).abs().max() < 2 / 255
+
+
+def test_fading_changes_nothing_where_tiles_agree():
+    image = torch.rand(1, 3, 70, 33)
+    before = image.clone()
+    faded = restore_tiled(blur(0), image, 20, 4, blend=True)
+    assert (faded - blur(0)(image)).abs().max() < 1e-6 and torch.equal(image, before)
+    assert torch.equal(restore_tiled(lambda lq: lq, image, 20, 4, to_uint8, True), to_uint8(image))
+
+
 def test_what_goes_through_the_network_is_never_larger_than_a_tile():
     seen = []
 
