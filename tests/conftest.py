@@ -21,6 +21,8 @@ HANGS = 600  # seconds after which a process is taken for one that hangs, on a b
 # A network that trains and restores in milliseconds, over SRResNet's or RRDBNet's configs.
 SMALL = {'model.generator.mid_channels': 8, 'model.generator.num_blocks': 1}
 SMALL_OPTIONS = [f'{key}={value}' for key, value in SMALL.items()]
+SMALL_NAF = {'model.generator.mid_channels': [8, 12], 'model.generator.num_blocks': [1, 1],
+             'model.generator.num_up_blocks': [1]}
 
 
 def pytest_configure(config):

@@ -12,7 +12,7 @@ from unittest import mock
 import kill
 import pytest
 import torch
-from conftest import HANGS, ROOT, SMALL_OPTIONS
+from conftest import HANGS, ROOT, SMALL_NAF, SMALL_OPTIONS
 from forked import run_ranks
 
 from facesr.checkpoint.io import read_checkpoint
@@ -22,7 +22,9 @@ from facesr.evaluation import evaluator as evaluation
 from facesr.models.restorers.face_restorer import FaceRestorer
 from facesr.utils import dist
 
-NET = (*SMALL_OPTIONS, 'gt_patch_size=32', 'log_config.interval=1')
+NETS = {'srresnet_ffhq': SMALL_OPTIONS,
+        'naf_unet_ffhq': [f'{key}={value}'.replace(' ', '') for key, value in SMALL_NAF.items()]}
+COMMON = ('gt_patch_size=32', 'log_config.interval=1')
 
 # What each rank has at the end: weights, the gradients of its last step, and how often it read each validation image.
 PROBE = '''
@@ -61,17 +63,17 @@ PROBED = [(evaluation, 'measure'), (training, 'build_runner'), (training, '_say_
 
 
 def run_training(folder, tiny_root, in_process, processes, batch, *options, iterations=3, work='work',
-                 nan_on_rank=None, torchrun=False):
+                 nan_on_rank=None, torchrun=False, net='srresnet_ffhq'):
     """Trains in some processes, a single one by `in_process`; returns what each had at the end, and the log."""
     out = folder / f'{work}_{processes}'
     out.mkdir(exist_ok=True)
     script = folder / 'probe.py'
     script.write_text(PROBE.format(root=str(ROOT), out=str(out), nan_on_rank=nan_on_rank))
     command = [
-        sys.executable, str(script), str(ROOT / 'configs/srresnet_ffhq.py'),
+        sys.executable, str(script), str(ROOT / f'configs/{net}.py'),
         '--data-root', str(tiny_root), '--work-dir', str(folder / work), '--resume', 'auto',
-        *(['--launcher', 'pytorch'] if processes > 1 else []), '--cfg-options', *NET,
-        f'data.train.ann_file={tiny_root}/train.txt', f'total_iters={iterations}', 'data.workers_per_gpu=1',
+        *(['--launcher', 'pytorch'] if processes > 1 else []), '--cfg-options', *NETS[net],
+        *COMMON, f'data.train.ann_file={tiny_root}/train.txt', f'total_iters={iterations}', 'data.workers_per_gpu=1',
         f'data.train_dataloader.samples_per_gpu={batch}', *options
     ]
     if processes == 1:
@@ -131,6 +133,14 @@ def test_two_processes_are_one_with_the_doubled_batch(trained, double, tmp_path)
 
 
 @pytest.mark.slow
+def test_two_processes_train_the_network_for_faces_alike(trained):
+    (single, ), _ = trained(1, 4, net='naf_unet_ffhq', work='single')
+    ranks, _ = trained(2, 2, net='naf_unet_ffhq', work='double')
+    assert all(torch.equal(x, y) for x, y in zip(ranks[0]['weights'], ranks[1]['weights'], strict=True))
+    assert close(ranks[0]['gradients'], single['gradients'])
+
+
+@pytest.mark.slow
 def test_two_processes_share_a_cache_and_degrade_on_the_device(trained, tmp_path):
     how = (f'cache_images={tmp_path}/cache', 'degrade_on=device')
     ranks, log = trained(2, 2, *how, work='double')
@@ -146,8 +156,8 @@ def test_a_cache_that_cannot_be_written_ends_all_processes(tiny_root, tmp_path):
     (tmp_path / 'file').write_text('')
     log = run_ranks(
         [sys.executable, 'tools/train.py', 'configs/srresnet_ffhq.py', '--data-root', tiny_root, '--work-dir',
-         tmp_path / 'work', '--launcher', 'pytorch', '--cfg-options', *NET,
-         f'data.train.ann_file={tiny_root}/train.txt', 'data.workers_per_gpu=0', f'cache_images={tmp_path}/file'],
+         tmp_path / 'work', '--launcher', 'pytorch', '--cfg-options', *SMALL_OPTIONS,
+         *COMMON, f'data.train.ann_file={tiny_root}/train.txt', 'data.workers_per_gpu=0', f'cache_images={tmp_path}/file'],
         2, tmp_path / 'stderr', status=2)
     assert log.count('the cache cannot be written') >= 1
 

@@ -7,6 +7,7 @@ import signal
 import kill
 import pytest
 import torch
+from conftest import SMALL_NAF
 
 from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.naming import find_latest
@@ -22,15 +23,17 @@ def weights(path):
     return read_checkpoint(path)['state_dict']
 
 
-def test_a_checkpoint_holds_all_that_a_resume_needs(tiny_config, tmp_path):
-    """Straight and in two parts: weights, Adam, EMA, scaler, log window, random states, best score."""
+@pytest.mark.parametrize('config, net', [(None, {}), ('configs/naf_unet_ffhq.py', {
+    **SMALL_NAF, 'lr_config.policy': 'CosineRestart'})], ids=['srresnet', 'naf_unet'])
+def test_a_checkpoint_holds_all_that_a_resume_needs(config, net, tiny_config, tmp_path):
+    """Straight and in two parts: weights, optimizer, EMA, scaler, log window, random states, best score."""
     straight, parts = tmp_path / 'straight', tmp_path / 'parts'
-    how = dict(amp='fp16', ema=0.9, accumulation_steps=2, **{
+    how = dict(net, amp='fp16', ema=0.9, accumulation_steps=2, **{
         'data.train_dataloader.samples_per_gpu': 2, 'log_config.interval': 4, 'checkpoint_config.interval': 3,
         'lr_config.periods': [9], 'lr_config.restart_weights': [1], 'evaluation.interval': 2})
-    train(tiny_config(work_dir=str(straight), total_iters=8, **how), 'run')
-    train(tiny_config(work_dir=str(parts), total_iters=6, **how), 'run')  # in the middle of a logging window
-    train(tiny_config(work_dir=str(parts), total_iters=8, **how), 'run', resume='auto')
+    train(tiny_config(config, work_dir=str(straight), total_iters=8, **how), 'run')
+    train(tiny_config(config, work_dir=str(parts), total_iters=6, **how), 'run')  # in the middle of a logging window
+    train(tiny_config(config, work_dir=str(parts), total_iters=8, **how), 'run', resume='auto')
     a, b = (read_checkpoint(folder / 'iter_8.pth') for folder in (straight, parts))
     assert a.keys() >= {'optimizer', 'update', 'ranks', 'samples'}
     assert a['samples'] == 16 and a['update']['scaler']['scale'] > 0

@@ -1,16 +1,20 @@
 """Weights, precision and self-ensemble of what restores images."""
 import pytest
 import torch
+from conftest import SMALL_NAF
 from mmcv.parallel import MMDataParallel
 
 from facesr.inference.network import geometric_self_ensemble, network
 from facesr.models.build import build_restorer
 
+NAF_UNET = 'configs/naf_unet_ffhq.py'
+
 
 @pytest.fixture
-def model(tiny_config):
+def model(request, tiny_config):
     torch.manual_seed(0)
-    return build_restorer(tiny_config())
+    config = getattr(request, 'param', None)
+    return build_restorer(tiny_config(config, **(SMALL_NAF if config else {})))
 
 
 def test_self_ensemble_averages_eight_ways():
@@ -26,9 +30,10 @@ def test_self_ensemble_averages_eight_ways():
     assert len(seen) == len(views) == 8
 
 
+@pytest.mark.parametrize('model', [None, NAF_UNET], indirect=True)
 def test_self_ensemble_does_not_depend_on_orientation(model):
     net = network(model, self_ensemble=True)
-    lq = torch.rand(1, 3, 8, 12)
+    lq = torch.rand(1, 3, 8, 12)  # whole patches of NAFUNet's, which begin at the upper left
     for turned in (lambda x: x.flip(-1), lambda x: x.mT, lambda x: x.rot90(1, (-2, -1))):
         assert torch.allclose(net(turned(lq)), turned(net(lq)), atol=1e-5)
         assert not torch.allclose(network(model)(turned(lq)), turned(network(model)(lq)), atol=1e-4)
@@ -45,6 +50,7 @@ def test_which_weights(model):
     assert torch.equal(network(MMDataParallel(model, device_ids=None))(lq), model.generator(lq))
 
 
+@pytest.mark.parametrize('model', [None, NAF_UNET], indirect=True)
 def test_mixed_precision_gives_float32_nearby(model):
     lq = torch.rand(1, 3, 8, 8)
     full, mixed = network(model)(lq), network(model, amp='bf16')(lq)

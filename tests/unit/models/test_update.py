@@ -3,6 +3,7 @@ import contextlib
 
 import pytest
 import torch
+from conftest import SMALL_NAF
 from mmedit.core import build_optimizers
 
 from facesr.engine.preflight import check_choices
@@ -17,6 +18,8 @@ from facesr.utils.precision import amp_dtype
 CPU = torch.device('cpu')
 SMALL = {'model.generator.num_blocks': 2, 'model.generator.mid_channels': 16, 'optimizers.generator.type': 'SGD',
          'optimizers.generator.betas': None, 'optimizers.generator.lr': 1.0}
+NETS = {'srresnet': (None, SMALL), 'naf_unet': ('configs/naf_unet_ffhq.py', {
+    **SMALL_NAF, 'optimizers.generator.type': 'SGD', 'optimizers.generator.lr': 0.01})}
 
 
 def batches(count=4, size=4):
@@ -29,10 +32,11 @@ def batches(count=4, size=4):
 def trained(tiny_config):
     """Trains four steps in some way; returns how far the weights moved, all in one vector."""
 
-    def run(ema=None, **how):
+    def run(net='srresnet', **how):
         torch.manual_seed(0)
-        cfg = tiny_config(**SMALL)
-        del cfg.optimizers.generator['betas']  # SGD: a step is as long as the gradient, so errors show
+        config, options = NETS[net]
+        cfg = tiny_config(config, **options)
+        cfg.optimizers.generator.pop('betas', None)  # SGD: a step is as long as the gradient, so errors show
         model = build_restorer(cfg)
         model.prepare_training(CPU, **how)
         start = vector(model)
@@ -52,6 +56,7 @@ def difference(a, b) -> float:
     return float((a - b).norm() / b.norm())
 
 
+@pytest.mark.parametrize('net', NETS)
 @pytest.mark.parametrize('how, tolerance', [
     (dict(channels_last=True), 1e-4),
     (dict(accumulation_steps=2), 1e-5),
@@ -62,13 +67,13 @@ def difference(a, b) -> float:
     (dict(dtype=torch.bfloat16), 0.05),
     (dict(dtype=torch.float16), 0.01),
 ], ids=str)
-def test_agrees_with_the_plain_way(how, tolerance, trained):
+def test_agrees_with_the_plain_way(how, tolerance, net, trained):
     if 'dtype' in how:
         try:
             amp_dtype({torch.bfloat16: 'bf16', torch.float16: 'fp16'}[how['dtype']], CPU)
         except UserError as error:
             pytest.skip(str(error))
-    plain, other = trained(), trained(**how)
+    plain, other = trained(net), trained(net, **how)
     assert plain.norm() > 0.01
     assert difference(other, plain) <= tolerance
     if 'dtype' in how:
