@@ -157,7 +157,8 @@ def test_a_cache_that_cannot_be_written_ends_all_processes(tiny_root, tmp_path):
     log = run_ranks(
         [sys.executable, 'tools/train.py', 'configs/srresnet_ffhq.py', '--data-root', tiny_root, '--work-dir',
          tmp_path / 'work', '--launcher', 'pytorch', '--cfg-options', *SMALL_OPTIONS,
-         *COMMON, f'data.train.ann_file={tiny_root}/train.txt', 'data.workers_per_gpu=0', f'cache_images={tmp_path}/file'],
+         *COMMON, f'data.train.ann_file={tiny_root}/train.txt', 'data.workers_per_gpu=0',
+         f'cache_images={tmp_path}/file'],
         2, tmp_path / 'stderr', status=2)
     assert log.count('the cache cannot be written') >= 1
 
