@@ -160,8 +160,7 @@ def crossed_half_width(values: np.ndarray) -> float:
     The variance of the mean is that of a crossed two-way layout without repetition, from its mean squares; Student's
     quantile has Satterthwaite's degrees of freedom. It is at least Student's over seeds: with two or three of them, the
     degrees are too uncertain to be believed when they make it narrower. With normal effects it holds what it says from
-    two seeds on, where the pigeonhole bootstrap's percentiles (Owen 2007) of three seeds hold 82 to 100 %
-    (docs/races.md). With one seed it is Student's over images.
+    two seeds on. With one seed it is Student's over images.
 
     Args:
         values (ndarray): (seeds, images), two images at least.
