@@ -1,5 +1,6 @@
 """Shared fixtures. Real faces are used only where FACESR_FFHQ names a folder in FFHQ's layout."""
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ SMALL_NAF = {'model.generator.mid_channels': [8, 12], 'model.generator.num_block
 
 def pytest_configure(config):
     """Before any test imports facesr; pytest-xdist's controller, which runs no test, never does."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background; its tests stop tools by Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not getattr(config.option, 'numprocesses', None):
         import in_process  # noqa: F401
 

@@ -99,14 +99,8 @@ def report_user_errors(main: Callable) -> Callable:
     @functools.wraps(main)
     @lasting_streams()
     def wrapper(*args, **kwargs):
-        pressed = []  # a library's bare `except` may swallow what Ctrl-C raises, above all while it is imported
-
-        def interrupt(number, _frame):
-            pressed.append(number)
-            raise KeyboardInterrupt
-
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # by `tools/_bootstrap.py`
-            signal.signal(signal.SIGINT, interrupt)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if os.environ.get('FACESR_TRACEBACK'):
             return main(*args, **kwargs)
         speaks = os.environ.get('LOCAL_RANK', '0') == '0'
@@ -120,8 +114,6 @@ def report_user_errors(main: Callable) -> Callable:
                 raise
             message, status = f'error: {error.filename}: {error.strerror}', EXIT_USER_ERROR
         except KeyboardInterrupt:
-            pressed.append(signal.SIGINT)
-        if pressed:
             message, status = 'interrupted', EXIT_INTERRUPTED
         if speaks:
             say(message, file=sys.stderr)
