@@ -57,7 +57,7 @@ def test_validation_is_not_part_of_an_iterations_time(tiny_config, tmp_path, mon
     monkeypatch.setattr('facesr.engine.hooks.eval_hook.evaluate_loader',
                         lambda *args, **kwargs: (time.sleep(1.5), evaluate_loader(*args, **kwargs))[1])
     train(tiny_config(total_iters=3), 'run')
-    times = [record['time'] for line in next((tmp_path / 'work').glob('*.json')).read_text().splitlines()
+    times = [record['time'] for line in next((tmp_path / 'work').glob('*.log.json')).read_text().splitlines()
              if (record := json.loads(line)).get('mode') == 'train']
     assert len(times) == 3 and max(times) < 1.4
 
