@@ -97,6 +97,15 @@ def test_the_sample_uses_the_same_degradation():
     assert pipelines[0] == pipelines[1]
 
 
+def test_networks_for_faces_see_the_same_zooms_and_else_what_all_see():
+    for kind in ('ffhq', 'ffhq_second_order'):
+        ours, theirs = (list(load_config(f'configs/{net}_{kind}.py').data.train.pipeline)
+                        for net in ('naf_unet', 'srresnet'))
+        assert ours.pop(1) == dict(type='RandomResizedCrop', keys=['gt'], crop_size=512, scale=(0.8, 1.0),
+                                   ratio=(0.95, 1.05), interpolation='bicubic')
+        assert ours == theirs
+
+
 @pytest.mark.parametrize('options, message', [
     ({'total_iter': 5}, 'no key "total_iter"; did you mean "total_iters"'),
     ({'data.trian.ann_file': 'x'}, 'no key "data.trian"; did you mean "data.train"'),
