@@ -7,8 +7,9 @@ ENTRY is one of
   WORK_DIR        the best checkpoint of a run
   FOLDER, ZIP     HQ images, as tools/test.py --out-dir and --zip write them
 
-Behind a checkpoint or work dir, :ema takes the moving average of the weights, :x8 the self-ensemble; LABEL= before an
-entry names it. The first entry is the reference: the others' differences are to it.
+Behind a checkpoint or work dir, :ema takes the moving average of the weights, :x8 the self-ensemble, :x2
+that of the image and its mirror image alone; LABEL= before an entry names it. The first entry is the reference: the
+others' differences are to it.
 
   tools/compare.py work_dirs/srresnet_ffhq work_dirs/srresnet_ffhq:ema old=hand_in/HQ --out comparison.json
 """
@@ -30,7 +31,7 @@ from facesr.utils.terminal import say
 def parse_args():
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                             former={'--images': '--num'})
-    parser.add_argument('entries', nargs='+', metavar='ENTRY', help='[LABEL=][CONFIG:]PATH[:ema][:x8]')
+    parser.add_argument('entries', nargs='+', metavar='ENTRY', help='[LABEL=][CONFIG:]PATH[:ema][:x8|:x2]')
     parser.add_argument('--config', metavar='CONFIG',
                         help='whose validation pairs to take (default: those of the first checkpoint), and the config '
                         'of checkpoints that have none beside them')

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import _bootstrap  # noqa: F401
 
+from facesr.utils.choices import ENSEMBLES
 from facesr.utils.cli import (
     ArgumentParser,
     add_images_argument,
@@ -27,8 +28,7 @@ def parse_args():
 
 
 def title(args, rows) -> str:
-    how = dict(ema='moving average', self_ensemble='self-ensemble', amp=args.amp)
-    used = ', '.join(text for name, text in how.items() if getattr(args, name))
+    used = ', '.join(filter(None, ['moving average' * args.ema, ENSEMBLES[args.self_ensemble], args.amp]))
     return (f'{args.config}, {Path(args.checkpoint).name}{f" ({used})" if used else ""}: mean PSNR of {rows.images} '
             f'image{"s" * (rows.images > 1)} {rows.mean:.2f} dB, bicubic {rows.bicubic_mean:.2f} dB')
 

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import NoReturn
 
-from facesr.utils.choices import AMP_MODES, CPU
+from facesr.utils.choices import AMP_MODES, CPU, FLIP
 from facesr.utils.errors import EXIT_USER_ERROR
 from facesr.utils.terminal import plain
 
@@ -126,11 +126,15 @@ def add_device_argument(parser: ArgumentParser) -> None:
 
 
 def add_inference_arguments(parser: ArgumentParser) -> None:
-    """--ema, --self-ensemble and --amp, as `facesr.inference.network.network` takes them, and --device."""
+    """--ema, the self-ensembles and --amp, as `facesr.inference.network.network` takes them, and --device."""
     add_ema_argument(parser)
-    parser.add_argument('--self-ensemble', action='store_true',
-                        help='mean over eight flips and transposes, in eight times the time; some competitions '
-                        'forbid it')
+    ensembles = parser.add_mutually_exclusive_group()
+    ensembles.add_argument('--self-ensemble', action='store_true',
+                           help='mean over eight flips and transposes, in eight times the time; some competitions '
+                           'forbid it')
+    ensembles.add_argument('--flip-ensemble', action='store_const', const=FLIP, default=False, dest='self_ensemble',
+                           help='mean over the image and its mirror image, in twice the time: for networks that know '
+                           'upright faces alone')
     add_amp_argument(parser, 'none', action=_Precision)
     add_device_argument(parser)
 

@@ -1,4 +1,5 @@
 """On real faces of the competition: the figures that its README states."""
+import json
 from statistics import fmean
 
 import cv2
@@ -34,3 +35,14 @@ def test_train_and_validate_real_faces(ffhq_root, run_tool, tmp_path):
                     'data.train_dataloader.samples_per_gpu=2', 'log_config.interval=1', *SMALL_OPTIONS)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / 'work').glob('best_PSNR_iter_2.pth'))) == 1
+
+
+def test_the_weights_in_the_box_restore_real_faces(ffhq_root, run_tool, tmp_path):
+    gains = []
+    for how in ([], ['--flip-ensemble']):
+        done = run_tool('test.py', '--weights', 'naf_unet_ffhq', '--data-root', ffhq_root, '--out', tmp_path / 'm.json',
+                        *how)
+        assert done.returncode == 0, done.stderr
+        scores = json.loads((tmp_path / 'm.json').read_text())
+        gains.append(scores['mean']['PSNR'] - scores['bicubic']['PSNR'])
+    assert 1.55 < gains[0] < gains[1]

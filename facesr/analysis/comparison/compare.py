@@ -9,7 +9,6 @@ import scipy.stats
 from torch.utils.data import DataLoader
 
 from facesr.analysis.comparison.contestants import (
-    ENSEMBLE,
     INTERPOLATIONS,
     Contestant,
     HandedIn,
@@ -117,7 +116,7 @@ def compare(entries: list, config: Config = None, default_config: str | Path | N
     lq_paths = [info['lq_path'] for info in loader.dataset.data_infos]
     names = dict(zip(lq_paths, hq_names(lq_paths), strict=True))
     contestants: list[Contestant] = [
-        Model(entry.label, models[entry.label], ENSEMBLE in entry.options) if entry.is_model else
+        Model(entry.label, models[entry.label], entry.self_ensemble) if entry.is_model else
         HandedIn(entry.label, entry.path, names) for entry in entries
     ]
     contestants += map(Interpolation, INTERPOLATIONS)

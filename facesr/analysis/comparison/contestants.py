@@ -14,22 +14,26 @@ from facesr.models.build import count_macs, count_parameters, load_model
 from facesr.submission.png import BadImage
 from facesr.submission.predictions import PredictionError, open_predictions
 from facesr.submission.scoring import check_names
+from facesr.utils.choices import ENSEMBLES, FLIP
 from facesr.utils.errors import UserError
 from facesr.utils.images import list_images
 
-EMA, ENSEMBLE = 'ema', 'x8'  # what may follow a checkpoint, after a colon
+# What may follow a checkpoint, after a colon; of the self-ensembles also what `network` takes.
+EMA = 'ema'
+VIEWS: dict[str, bool | str] = {'x8': True, 'x2': FLIP}
+OPTIONS = (EMA, *VIEWS)
 PREDICTIONS = '.zip'
 INTERPOLATIONS = dict(bicubic=cv2.INTER_CUBIC, bilinear=cv2.INTER_LINEAR)
 
 
 class Entry(NamedTuple):
-    """An argument of the tool: `[LABEL=][CONFIG:]PATH[:ema][:x8]`.
+    """An argument of the tool: `[LABEL=][CONFIG:]PATH[:ema][:x8|:x2]`.
 
     Attributes:
         label (str): What to call it.
         path (Path): Checkpoint, work dir, folder of images or zip.
         config (str | None): The checkpoint's config.
-        options (tuple[str]): Of 'ema' and 'x8'.
+        options (tuple[str]): Of `OPTIONS`.
         is_model (bool): Whether it is a checkpoint or a work dir.
     """
     label: str
@@ -37,6 +41,11 @@ class Entry(NamedTuple):
     config: str | None
     options: tuple
     is_model: bool
+
+    @property
+    def self_ensemble(self) -> bool | str:
+        """As `facesr.inference.network.network` takes it."""
+        return next((VIEWS[option] for option in self.options if option in VIEWS), False)
 
 
 class Contestant:
@@ -110,15 +119,15 @@ class Model(Contestant):
     Args:
         label (str): What it is called.
         sources (Sources): From `find_model`.
-        self_ensemble (bool): As for `facesr.inference.network.network`.
+        self_ensemble (bool | str): As for `facesr.inference.network.network`.
 
     Raises:
         UserError: The checkpoint does not fit its config.
     """
 
-    def __init__(self, label: str, sources: Sources, self_ensemble: bool):
-        how = [text for text, wanted in (('EMA', sources.ema), ('self-ensemble', self_ensemble)) if wanted]
-        super().__init__(label, ', '.join([str(sources.checkpoint), *how, f'config {sources.config}']))
+    def __init__(self, label: str, sources: Sources, self_ensemble: bool | str):
+        how = ['EMA' * sources.ema, ENSEMBLES[self_ensemble], f'config {sources.config}']
+        super().__init__(label, ', '.join([str(sources.checkpoint), *filter(None, how)]))
         model = load_model(sources.cfg, sources.checkpoint, sources.ema)
         self.parameters = count_parameters(model.generator)
         self.device = next(model.parameters()).device
@@ -166,12 +175,15 @@ def parse_entry(text: str) -> Entry:
     if runs and not any(path.glob('*.pth')) and not list_images(path):
         raise UserError(f'{text}: is a folder of work dirs; name those to compare, as '
                         f'{" ".join(map(str, runs[:2]))}')
-    unknown = set(options) - {EMA, ENSEMBLE}
+    unknown = set(options) - set(OPTIONS)
     if unknown:
-        raise UserError(f'{text}: ":{unknown.pop()}" is unknown; give :{EMA}, :{ENSEMBLE} or both')
+        raise UserError(f'{text}: ":{unknown.pop()}" is unknown; give :{", :".join(OPTIONS)}, or :{EMA} and one other')
+    if set(VIEWS) <= set(options):
+        raise UserError(f'{text}: give :{" or :".join(VIEWS)}, not both')
     is_model = any(path.glob('*.pth')) if path.is_dir() else path.suffix.lower() != PREDICTIONS
     if not is_model and (config or options):
-        raise UserError(f'{text}: {path} has images made before; config, :{EMA} and :{ENSEMBLE} go with a checkpoint')
+        raise UserError(f'{text}: {path} has images made before; config and :{", :".join(OPTIONS)} go with a '
+                        'checkpoint')
     return Entry(label or ' '.join([path.stem if path.is_file() else path.resolve().name, *options]), path, config,
                  options, is_model)
 

@@ -16,6 +16,7 @@ from facesr.checkpoint.io import save_checkpoint
 from facesr.config import load_config
 from facesr.evaluation.test import load_split, run_test
 from facesr.models.build import build_restorer, count_macs, load_model
+from facesr.utils.choices import FLIP
 from facesr.utils.errors import UserError
 from facesr.utils.tables import shortened
 
@@ -228,14 +229,16 @@ def test_entries(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     for name in ('run/iter_1.pth', 'c.py', 'x.pth', 'x.zip', 'a=b/x:y.pth', 'x.safetensors'):
         (tmp_path / name).touch()
-    found = {text: parse_entry(text) for text in ('run', 'run:ema', 'hq', 'x.zip', 'c.py:x.pth:x8:ema', 'n=run:x8',
+    found = {text: parse_entry(text) for text in ('run', 'run:ema', 'hq', 'x.zip', 'c.py:x.pth:x8:ema', 'n=run:x2',
                                                   'a=b/x:y.pth', 'x.safetensors')}
     assert {text: entry.label for text, entry in found.items()} == {
-        'run': 'run', 'run:ema': 'run ema', 'hq': 'hq', 'x.zip': 'x', 'c.py:x.pth:x8:ema': 'x x8 ema', 'n=run:x8': 'n',
+        'run': 'run', 'run:ema': 'run ema', 'hq': 'hq', 'x.zip': 'x', 'c.py:x.pth:x8:ema': 'x x8 ema', 'n=run:x2': 'n',
         'a=b/x:y.pth': 'x:y', 'x.safetensors': 'x'}
     assert [entry.is_model for entry in found.values()] == [True, True, False, False, True, True, True, True]
     assert found['c.py:x.pth:x8:ema'][1:4] == (Path('x.pth'), 'c.py', ('x8', 'ema'))
+    assert [entry.self_ensemble for entry in found.values()] == [False] * 4 + [True, FLIP, False, False]
     for text, said in (('none.pth', 'no such checkpoint, work dir, folder or zip'), ('run:emma', '":emma" is unknown'),
+                       ('run:x8:ema:x2', 'give :x8 or :x2, not both'),
                        ('hq:ema', 'has images made before'), ('c.py:x.zip', 'has images made before')):
         with pytest.raises(UserError, match=said):
             parse_entry(text)

@@ -77,6 +77,9 @@ def test_test_split_needs_no_gt_and_zips(run_tool, checkpoint, tiny_root, tmp_pa
     assert done.returncode == 0 and archive.read_bytes() != first
     record = json.loads((tmp_path / 'submission.json').read_text())
     assert record['self_ensemble'] is True and record['amp'] == 'bf16' and record['ema'] is False
+    assert 'not allowed with' in run_tool(*command, '--self-ensemble', '--flip-ensemble').stderr
+    assert run_tool(*command, '--flip-ensemble').returncode == 0
+    assert json.loads((tmp_path / 'submission.json').read_text())['self_ensemble'] == 'flip'
 
 
 def test_wrong_calls_are_one_line(refused, checkpoint, tiny_root, tmp_path):

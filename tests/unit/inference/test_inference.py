@@ -6,6 +6,7 @@ from mmcv.parallel import MMDataParallel
 
 from facesr.inference.network import geometric_self_ensemble, network
 from facesr.models.build import build_restorer
+from facesr.utils.choices import FLIP
 
 NAF_UNET = 'configs/naf_unet_ffhq.py'
 
@@ -17,7 +18,8 @@ def model(request, tiny_config):
     return build_restorer(tiny_config(config, **(SMALL_NAF if config else {})))
 
 
-def test_self_ensemble_averages_eight_ways():
+@pytest.mark.parametrize('turned, ways', [(True, 8), (False, 2)])
+def test_self_ensemble_averages_so_many_ways(turned, ways):
     seen = []
 
     def net(images):
@@ -25,9 +27,14 @@ def test_self_ensemble_averages_eight_ways():
         return images
 
     lq = torch.rand(2, 3, 5, 7)
-    assert torch.allclose(geometric_self_ensemble(net, lq), lq, atol=1e-6)  # each way is undone
+    assert torch.allclose(geometric_self_ensemble(net, lq, turned), lq, atol=1e-6)  # each way is undone
     views = {tuple(images[0].flatten().tolist()) for images in seen}
-    assert len(seen) == len(views) == 8
+    assert len(seen) == len(views) == ways
+
+
+def test_a_flip_ensemble_is_of_the_image_and_its_mirror_image(model):
+    lq, net = torch.rand(1, 3, 8, 12), network(model)
+    assert torch.equal(network(model, self_ensemble=FLIP)(lq), (net(lq) + net(lq.flip(-1)).flip(-1)) / 2)
 
 
 @pytest.mark.parametrize('model', [None, NAF_UNET], indirect=True)

@@ -7,8 +7,8 @@ import pytest
 
 from facesr.utils.cli import note
 
-SHARED = ('--amp', '--cfg-options', '--data-root', '--ema', '--images', '--num', '--out-dir', '--replace', '--seed',
-          '--self-ensemble')
+SHARED = ('--amp', '--cfg-options', '--data-root', '--ema', '--flip-ensemble', '--images', '--num', '--out-dir',
+          '--replace', '--seed', '--self-ensemble')
 PAIR = ['C.py', 'c.pth']
 # Tool, arguments as they were, and as they are.
 FORMER = [
