@@ -17,8 +17,9 @@ SHOWN = 60  # characters of a value in a message
 CLOSE = 0.75  # similarity (difflib's ratio) from which a key is taken for a mistyped one
 SPLITS = ('train', 'val', 'test')
 # Names that configs write their values with, and that stay in what mmcv or a run has dumped.
-HELPERS = ('scale', 'resize_modes', 'train_pipeline', 'val_pipeline', 'test_pipeline', 'demo_pipeline',
-           'train_dataset_type', 'val_dataset_type', 'test_dataset_type', 'dataset_type', 'img_norm_cfg')
+HELPERS = ('scale', 'resize_modes', 'train_pipeline', 'zoomed_pipeline', 'val_pipeline', 'test_pipeline',
+           'demo_pipeline', 'train_dataset_type', 'val_dataset_type', 'test_dataset_type', 'dataset_type',
+           'img_norm_cfg')
 # MMEditing's models for something else than one image and one scale.
 OTHER_TASKS = {name: task for task, names in {
     'any scale': ('LIIF', ),
