@@ -7,9 +7,9 @@ ENTRY is one of
   WORK_DIR        the best checkpoint of a run
   FOLDER, ZIP     HQ images, as tools/test.py --out-dir and --zip write them
 
-Behind a checkpoint or work dir, :ema takes the moving average of the weights, :x8 the self-ensemble, :x2
-that of the image and its mirror image alone; LABEL= before an entry names it. The first entry is the reference: the
-others' differences are to it.
+Behind a checkpoint or work dir, :ema takes the moving average of the weights, :x8 the self-ensemble, :x2 that of the
+image and its mirror image alone; LABEL= before an entry names it. The first entry is the reference: the others'
+differences are to it.
 
   tools/compare.py work_dirs/srresnet_ffhq work_dirs/srresnet_ffhq:ema old=hand_in/HQ --out comparison.json
 """

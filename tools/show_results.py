@@ -28,7 +28,8 @@ def parse_args():
 
 
 def title(args, rows) -> str:
-    used = ', '.join(filter(None, ['moving average' * args.ema, ENSEMBLES[args.self_ensemble], args.amp]))
+    how = ('moving average' if args.ema else None, ENSEMBLES[args.self_ensemble], args.amp)
+    used = ', '.join(text for text in how if text)
     return (f'{args.config}, {Path(args.checkpoint).name}{f" ({used})" if used else ""}: mean PSNR of {rows.images} '
             f'image{"s" * (rows.images > 1)} {rows.mean:.2f} dB, bicubic {rows.bicubic_mean:.2f} dB')
 

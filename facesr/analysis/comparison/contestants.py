@@ -126,8 +126,8 @@ class Model(Contestant):
     """
 
     def __init__(self, label: str, sources: Sources, self_ensemble: bool | str):
-        how = ['EMA' * sources.ema, ENSEMBLES[self_ensemble], f'config {sources.config}']
-        super().__init__(label, ', '.join([str(sources.checkpoint), *filter(None, how)]))
+        how = [text for text in ('EMA' if sources.ema else None, ENSEMBLES[self_ensemble]) if text]
+        super().__init__(label, ', '.join([str(sources.checkpoint), *how, f'config {sources.config}']))
         model = load_model(sources.cfg, sources.checkpoint, sources.ema)
         self.parameters = count_parameters(model.generator)
         self.device = next(model.parameters()).device
