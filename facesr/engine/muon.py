@@ -18,8 +18,8 @@ class MuonAdam(torch.optim.Optimizer):
 
     Muon replaces the running mean of a gradient by the nearest orthogonal matrix, so that a step moves all
     directions of a layer alike. It is scaled to the size of Adam's steps, so both take rates of the same order.
-    A convolution's weight (out, in, k, k) is the matrix (out, in k k). Depthwise ones, biases, gains and maps of
-    positions, which are no matrices in that sense, are Adam's.
+    A convolution's weight (out, in, k, k) is the matrix (out, in k k). Depthwise ones, biases and gains, which are no
+    matrices in that sense, are Adam's.
 
     Args:
         params (iterable): Parameters, or groups of them (dicts).
@@ -29,13 +29,15 @@ class MuonAdam(torch.optim.Optimizer):
         eps (float): Adam's. Default: 1e-8.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of its range, or missing.
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; its scale: Liu et al.,
     "Muon is Scalable for LLM Training", 2025, arXiv:2502.16982. torch's own `Muon` takes 2D weights alone.
     """
 
     def __init__(self, params, lr: float = 2e-3, momentum: float = 0.95, betas=(0.9, 0.999), eps: float = 1e-8):
+        if len(betas) != 2:
+            raise ValueError(f'betas is {betas}: give two numbers')
         for name, value in dict(momentum=momentum, beta1=betas[0], beta2=betas[1]).items():
             if not 0 <= value < 1:
                 raise ValueError(f'{name} is {value}: give a number from 0 to below 1')

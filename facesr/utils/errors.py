@@ -63,8 +63,11 @@ def mistakes_in(key: str):
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, NotImplementedError, ImportError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError, NotImplementedError, ImportError
+            ) as error:
         text = ' '.join(str(error).split())
+        if isinstance(error, IndexError):
+            text = f'a list in it has too few values ({text})'
         if isinstance(error, KeyError):  # in quotes at each level where mmcv raises it anew
             text = re.sub(r"(^|: )'(.*)'$", r'\1\2', text.strip('"'))
         raise UserError(f'config key "{key}": {text}{_hint(error)}') from error

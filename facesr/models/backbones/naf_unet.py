@@ -19,7 +19,7 @@ class NAFBlock(nn.Module):
     """Two residual branches without activation functions: halves of the channels gate each other by a product.
 
     The first looks at 3x3 neighbours, channel by channel, and weighs channels by their means over the whole image;
-    the second mixes channels. Both begin a tenth as strong as they are trained to be.
+    the second mixes channels. Both are scaled by a factor per channel, which is learned and 0.1 at first.
 
     Args:
         channels (int): Channels of the features.

@@ -80,7 +80,8 @@ def test_a_config_names_it():
 
 
 @pytest.mark.parametrize('how, message', [(dict(lr=-1), 'lr is -1'), (dict(momentum=1), 'momentum is 1'),
-                                          (dict(betas=(0.9, 1.0)), 'beta2 is 1.0')])
+                                          (dict(betas=(0.9, 1.0)), 'beta2 is 1.0'),
+                                          (dict(betas=[0.9]), 'give two numbers')])
 def test_numbers_out_of_range_are_refused(how, message):
     with pytest.raises(ValueError, match=message):
         MuonAdam(network().parameters(), **how)
