@@ -2,7 +2,8 @@
 from mmcv import ConfigDict
 
 KINDS = ('RandomBlur', 'RandomResize', 'RandomNoise', 'RandomJPEGCompression', 'Quantize', 'DegradationsWithShuffle')
-LEAVES_8_BITS = ('Flip', 'RandomRotation', 'ColorJitter', 'RandomTransposeHW', 'Crop', 'ModCrop', 'FixedCrop')
+LEAVES_8_BITS = ('Flip', 'RandomRotation', 'ColorJitter', 'RandomTransposeHW', 'Crop', 'ModCrop', 'FixedCrop',
+                 'RandomResizedCrop')
 
 
 def recognise(pipeline: list) -> tuple:

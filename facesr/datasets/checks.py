@@ -16,7 +16,7 @@ from facesr.datasets.annotation import ImageInfo, differences, info_of, read_ann
 from facesr.datasets.degrade import recipe_of
 from facesr.datasets.pairs import annotation_files, lq_name, reads, turned
 from facesr.utils.errors import UserError
-from facesr.utils.images import IMG_EXTENSIONS, decode_image, list_images, opened_image
+from facesr.utils.images import IMG_EXTENSIONS, decode_image, deep_colour, list_images, opened_image
 
 THUMBNAIL = 16  # its side
 LARGE = 2**24  # values of an image
@@ -24,7 +24,8 @@ LARGE = 2**24  # values of an image
 # organiser), of two different faces of FFHQ at most 0.92 (2,556 pairs).
 SAME_PICTURE, OTHER_PICTURE = 0.97, 0.95
 TRAIN_GT = 'train GT'
-RESIZING = ('Crop', 'ModCrop', 'FixedCrop')  # what may stand before `Degrade` (facesr.config.degradation)
+# Of what may stand before `Degrade` (facesr.config.degradation).
+RESIZING = ('Crop', 'ModCrop', 'FixedCrop', 'RandomResizedCrop')
 BLOCK = 1024  # images that are compared with all others at a time
 
 
@@ -129,7 +130,7 @@ def _see(path: Path, upright: bool):
     """`Seen`, or what is wrong."""
     try:
         with opened_image(path) as image:
-            mode = _raw_mode(image)
+            mode = deep_colour(image) or image.mode
             image.load()  # finds damage that OpenCV makes up for
             pixels = decode_image(path.read_bytes(), path, upright)
             info = info_of(path, image, pixels)
@@ -147,12 +148,6 @@ def _thumbnail(pixels: np.ndarray) -> np.ndarray:
     thumbnail = cv2.resize(np.float32(pixels), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).ravel()
     thumbnail -= thumbnail.mean()
     return thumbnail / max(float(np.linalg.norm(thumbnail)), 1e-6)
-
-
-def _raw_mode(image) -> str:
-    """The mode; of 16-bit colour, which Pillow makes 8-bit RGB of, what is in the file."""
-    raw = [part for tile in image.tile for part in np.atleast_1d(tile[3]) if ';16' in str(part)]
-    return str(raw[0]) if raw and image.mode == 'RGB' else image.mode
 
 
 def _check_training(train, cfg: Config, images: dict, problems: list) -> None:

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from facesr.utils.errors import UserError
 from facesr.utils.files import atomic_path, remove_leftovers
-from facesr.utils.images import DAMAGED, opened_image
+from facesr.utils.images import DAMAGED, deep_colour, opened_image
 
 SOFTWARE = 'facesr tools/restore.py'  # in each PNG that is written, to know it again
 ALPHA, GREY = ('LA', 'La', 'PA', 'RGBA', 'RGBa'), ('1', 'L', 'LA', 'La')  # Pillow's modes
@@ -87,7 +87,7 @@ def _with_8_bits(path, image):
         raise UserError(f'{path}: has values of 32 bits, of which none is known to be white; save it with 8 or 16')
     if image.mode.startswith('I'):
         return Image.fromarray(_scaled(np.asarray(image)))
-    if image.format == 'PNG' and image.tile and ';16' in str(image.tile[0][3]):
+    if deep_colour(image):
         array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
         if array is not None and array.dtype == np.uint16:
             order = cv2.COLOR_BGRA2RGBA if array.shape[2] == 4 else cv2.COLOR_BGR2RGB

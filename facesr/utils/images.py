@@ -70,6 +70,12 @@ def opened_image(path: str | Path) -> Iterator[Image.Image]:
         raise UserError(f'{path}: unreadable image ({error}); remove or replace it') from None
 
 
+def deep_colour(image: Image.Image) -> str:
+    """What is in an open file of 16-bit colour ('RGB;16B'), of which Pillow makes 8 bits; '' for all others."""
+    raw = [str(part) for tile in image.tile for part in np.atleast_1d(tile[3]) if ';16' in str(part)]
+    return raw[0] if raw and not image.mode.startswith('I') else ''
+
+
 def decode_image(data: bytes, path: str | Path, turned: bool = True) -> np.ndarray:
     """The image in a file's bytes: uint8, RGB, (h, w, 3), as training and validation read it.
 
