@@ -44,6 +44,8 @@ import torch  # noqa: E402
 from mmcv.utils import logging as mmcv_logging  # noqa: E402
 from torch.utils.data._utils import signal_handling  # noqa: E402
 
+from facesr.checkpoint import weights  # noqa: E402
+
 TIMEOUT = 600
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM]
 
@@ -57,6 +59,7 @@ def run_in_process(script, arguments, cwd, env: dict) -> subprocess.CompletedPro
         cwd (Path): Where it runs.
         env (dict): Its environment, all of it.
     """
+    weights._tell.cache_clear()
     with ExitStack() as stack:
         for state in (_environment(cwd, env), _random_numbers(), _threads(), _signals(), _torch_flags()):
             stack.enter_context(state)

@@ -69,6 +69,7 @@ def main():
     check_outputs(args)
     from facesr.checkpoint.io import newest_of
     from facesr.checkpoint.shipped import named_network
+    from facesr.checkpoint.weights import NOTICE, notice_of
     from facesr.config import load_config
     from facesr.evaluation.metrics import build_metrics
     from facesr.evaluation.test import format_split, load_split, run_test, write_metrics
@@ -101,7 +102,7 @@ def main():
     if args.zip:
         tell_of_zip(report, args.split)
         written.append(write_record(args.zip, args.checkpoint, **about, images=report.images, parameters=parameters,
-                                    budget=cfg.get('budget')))
+                                    budget=cfg.get('budget'), **notice_of(getattr(model, NOTICE, None))))
     for path in filter(None, written):
         say(f'written: {path}')
 

@@ -129,6 +129,10 @@ def _table(value, fits, keys=str) -> bool:
     return isinstance(value, dict) and all(isinstance(key, keys) and fits(item) for key, item in value.items())
 
 
+def _texts(value) -> bool:
+    return _table(value, lambda text: isinstance(text, str))
+
+
 def _numbers(value) -> bool:
     return isinstance(value, list) and all(isinstance(item, Real) for item in value)
 
@@ -186,7 +190,9 @@ META = dict(
     hook_msgs=_messages,
     parameters=_natural,
     seed=lambda value: value is None or _natural(value),
-    settings=lambda value: _table(value, lambda words: isinstance(words, str)))
+    settings=_texts,
+    facesr=_texts,
+    notice=lambda value: isinstance(value, str))
 SHAPE = dict(
     meta=lambda value: _table(value, lambda _: True),
     optimizer=_optimizer,

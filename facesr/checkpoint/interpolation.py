@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from facesr.checkpoint.io import newest_of, read_checkpoint
-from facesr.checkpoint.weights import GENERATOR, generator_weights
+from facesr.checkpoint.weights import GENERATOR, NOTICE, generator_weights, notice_of
 from facesr.utils.errors import CheckpointError
 from facesr.utils.files import atomic_path, file_sha256, is_there, output_file
 from facesr.utils.versions import version
@@ -43,7 +43,8 @@ def interpolate(psnr_checkpoint: str | Path, gan_checkpoint: str | Path, alpha: 
                  psnr_sha256=file_sha256(newest_of(psnr_checkpoint)), gan=Path(gan_checkpoint).name,
                  gan_sha256=file_sha256(newest_of(gan_checkpoint)))
     origin = {key: value for key, value in ends[1]['meta'].items() if key == 'exp_name'}
-    checkpoint = dict(meta=dict(origin, mmcv_version=version('mmcv'), interpolation=about),
+    notice = notice_of(*(end['meta'].get(NOTICE) for end in ends))
+    checkpoint = dict(meta=dict(origin, mmcv_version=version('mmcv'), interpolation=about, **notice),
                       state_dict={GENERATOR + name: _between(psnr[name], gan[name], alpha) for name in gan})
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)

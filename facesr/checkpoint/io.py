@@ -18,8 +18,8 @@ from torch import nn
 from facesr.checkpoint.foreign import plain_checkpoint, read_mmengine
 from facesr.checkpoint.integrity import check_archive, check_shape
 from facesr.checkpoint.naming import LATEST, numbered_checkpoints
-from facesr.checkpoint.safetensors import is_safetensors, read_safetensors
-from facesr.checkpoint.weights import GENERATOR, NOTICE
+from facesr.checkpoint.safetensors import ABOUT, is_safetensors, read_safetensors
+from facesr.checkpoint.weights import GENERATOR, NOTICE, notice_of
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint
 from facesr.utils.files import require_space, write_atomic
@@ -50,7 +50,8 @@ def save_checkpoint(path: str | Path, model: nn.Module, optimizer: dict | None =
     weights = model.state_dict()  # mmcv's own would add buffers that torch leaves out
     for name, value in weights.items():
         weights[name] = value.cpu()
-    checkpoint = dict(meta=dict(meta or {}, mmcv_version=version('mmcv')), state_dict=weights,
+    about = dict(meta or {}, mmcv_version=version('mmcv'), **notice_of(getattr(model, NOTICE, None)))
+    checkpoint = dict(meta=about, state_dict=weights,
                       **{name: _on_host(value) for name, value in more.items() if value is not None})
     if optimizer:
         checkpoint['optimizer'] = {name: _on_host(optim.state_dict()) for name, optim in optimizer.items()}
@@ -164,8 +165,16 @@ def is_whole(path) -> bool:
 
 def _read_generator(path: Path, map_location) -> dict:
     weights, about = read_safetensors(path)
+    return _checked(dict(meta=meta_of(about), state_dict={GENERATOR + name: value.to(map_location)
+                                                          for name, value in weights.items()}), path)
+
+
+def meta_of(about: dict) -> dict:
+    """The `meta` of a generator's checkpoint, of what an exported file says about itself."""
     meta = {key: about[said] for key, said in (('exp_name', 'config'), (NOTICE, NOTICE)) if said in about}
-    return dict(meta=meta, state_dict={GENERATOR + name: value.to(map_location) for name, value in weights.items()})
+    if about.get('iteration', '').isdecimal():
+        meta['iter'] = int(about['iteration'])
+    return dict(meta, **{ABOUT: about} if about else {})
 
 
 def _normalised(checkpoint, path) -> dict:

@@ -10,7 +10,8 @@ import torch
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint, UserError
 
 DIGEST, PRECISION = 'sha256', 'precision'  # among what a file says about itself
-KEY = 'facesr'  # one entry of metadata, of JSON: the library writes several in random order, and no file twice
+# One entry of metadata, of JSON: the library writes several in random order, and no file twice. Of a checkpoint's meta.
+ABOUT = 'facesr'
 
 
 def require_library(name: str) -> ModuleType:
@@ -42,7 +43,7 @@ def encode_safetensors(model, about: dict) -> bytes:
     weights = {name: (value.half() if half and value.is_floating_point() else value).contiguous()
                for name, value in model.generator.state_dict().items()}
     about = dict(about, **{DIGEST: digest(weights, about)})
-    return require_library('safetensors.torch').save(weights, {KEY: json.dumps(about)})
+    return require_library('safetensors.torch').save(weights, {ABOUT: json.dumps(about)})
 
 
 def digest(weights: dict, about: dict) -> str:
@@ -71,12 +72,12 @@ def read_safetensors(path) -> tuple:
         with library.safe_open(str(path), framework='pt') as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
             said = file.metadata() or {}
-            about = json.loads(said.get(KEY, '{}'))
+            about = json.loads(said.get(ABOUT, '{}'))
     except (library.SafetensorError, ValueError, RecursionError) as error:
         raise DamagedCheckpoint(f'{path}: not a safetensors file, or a damaged one') from error
     if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
-        raise CheckpointError(f'{path}: its metadata "{KEY}" is not what tools/export.py writes')
-    renamed = KEY not in said and any(f'"{DIGEST}"' in text for text in said.values())  # by a flipped bit
+        raise CheckpointError(f'{path}: its metadata "{ABOUT}" is not what tools/export.py writes')
+    renamed = ABOUT not in said and any(f'"{DIGEST}"' in text for text in said.values())  # by a flipped bit
     if renamed or DIGEST in about and about[DIGEST] != digest(weights, about):
         raise DamagedCheckpoint(f'{path}: is damaged: its weights are not those that were written (SHA-256)')
     return weights, about

@@ -2,7 +2,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from facesr.checkpoint.safetensors import read_safetensors
+from facesr.checkpoint.safetensors import is_safetensors, read_safetensors
 from facesr.utils.errors import CheckpointError, UserError, did_you_mean
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,13 +42,19 @@ def named_network(config: str | None, checkpoint: str | None, weights: str | Non
     if config is not None:
         raise UserError(f'{config}: goes with a CHECKPOINT, but --weights stands for both; give one or the other')
     path = shipped().get(weights, Path(weights))
+    if path.is_dir():
+        raise UserError(f'--weights {weights}: is a folder; give a {SUFFIX} file')
     if not path.is_file():
-        hint = did_you_mean(weights, shipped(), otherwise=f'give a file, or one of {", ".join(shipped()) or "none"}')
+        hint = did_you_mean(path.name.removesuffix(SUFFIX), shipped(),
+                            otherwise=f'give a file, or one of {", ".join(shipped()) or "none"}')
         raise UserError(f'--weights {weights}: no such file; {hint}')
+    if not is_safetensors(path):
+        raise UserError(f'--weights {weights}: is no {SUFFIX} file; give CONFIG and this file as CHECKPOINT')
     about = read_safetensors(path)[1]
     if 'config' not in about:
         raise CheckpointError(f'{path}: does not say which config it is for; give CONFIG and this file as CHECKPOINT')
-    found = [file for file in (ROOT / 'configs').rglob('*.py') if file.stem == about['config']]
+    found = [file for file in (ROOT / 'configs').rglob('*.py')
+             if file.stem == about['config'] and '_base_' not in file.relative_to(ROOT).parts]
     if len(found) != 1:
         raise CheckpointError(f'{path}: is for a config {about["config"]!r}, which is not in configs/; give CONFIG and '
                               'this file as CHECKPOINT')

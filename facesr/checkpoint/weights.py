@@ -22,7 +22,8 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool
                  any_scale: bool = False) -> list:
     """Put a checkpoint's weights into a model: all of them, or an error and none.
 
-    What the checkpoint has as a notice is told on stderr, once.
+    What the checkpoint has as a notice is told on stderr, once, and is the model's `notice` from then on, which
+    `save_checkpoint` writes: it goes with whatever is made of the weights.
 
     A moving average in the checkpoint is passed over by a model that has none; a model's own starts
     from the generator where the checkpoint has none. A discriminator (and the weights of MMEditing's perceptual
@@ -70,8 +71,15 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool
                               'give the config and the checkpoint that belong together')
     model.load_state_dict(theirs)
     if checkpoint['meta'].get(NOTICE):
-        _tell(plain(f'{Path(path).name}: {checkpoint["meta"][NOTICE]}'))
+        model.notice = checkpoint['meta'][NOTICE]
+        _tell(plain(f'{Path(path).name}: {model.notice}'))
     return fresh
+
+
+def notice_of(*texts: str | None) -> dict:
+    """The entry of `meta` that says what the notices of all sources say; none where there are none."""
+    said = ' '.join(dict.fromkeys(filter(None, texts)))
+    return {NOTICE: said} if said else {}
 
 
 @cache

@@ -12,16 +12,19 @@ from torch import nn
 
 import facesr
 from facesr.checkpoint.io import newest_of, read_checkpoint
-from facesr.checkpoint.safetensors import PRECISION
+from facesr.checkpoint.safetensors import ABOUT, DIGEST, PRECISION
 from facesr.checkpoint.weights import NOTICE
 from facesr.config import Config
-from facesr.export.formats import FORMATS, IN, OUT
+from facesr.export.formats import FORMATS, GRAPH_DIGEST, IN, OPSET_KEY, OUT
 from facesr.models.build import count_parameters, load_model
 from facesr.utils.choices import OPSET
 from facesr.utils.errors import UserError
 from facesr.utils.files import atomic_path, file_sha256, is_there, output_file
 
 TOLERANCE = 1e-4  # largest difference to the checkpoint's network, of images in [0, 1]
+# What files say about themselves, which no note can say.
+SAID = ('config', 'generator', 'weights', 'scale', 'parameters', 'iteration', 'checkpoint_sha256', 'input', 'output',
+        'color_order', 'value_range', 'made_by', PRECISION, DIGEST, OPSET_KEY, GRAPH_DIGEST)
 # What it is compared on: not the batch or the sizes that it was traced with. Multiples of 4, as networks that
 # begin with pixel unshuffle need.
 SHAPES = ((3, 3, 20, 36), (1, 3, 32, 12))
@@ -75,6 +78,9 @@ def export_checkpoint(cfg: Config, checkpoint: str | Path, kind: str, ema: bool 
     path = output_file(out, how.suffix) if out else _default_path(cfg, checkpoint, how.suffix, ema, publish)
     how.require()
     stored = read_checkpoint(checkpoint)
+    for key in notes or {}:
+        if key in SAID or (key == NOTICE and NOTICE in stored['meta']):
+            raise UserError(f'--note {key}=...: {key} is said anyway; give another key')
     model = load_model(cfg, checkpoint, ema, 'cpu', stored)  # a GPU's convolutions may round to TF32
     if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
         raise ExportError(f'{checkpoint}: weights are NaN or infinite; export an earlier checkpoint')
@@ -84,10 +90,7 @@ def export_checkpoint(cfg: Config, checkpoint: str | Path, kind: str, ema: bool 
         rounding = _difference(expected, full)
     about = describe(cfg, checkpoint, stored['meta'], model.generator, ema, expected[0].shape[-1] // SHAPES[0][-1])
     about |= {PRECISION: 'float16'} if half else {}
-    for key, value in (notes or {}).items():
-        if key in about:
-            raise UserError(f'--note {key}=...: {key} is said anyway ({about[key]!r}); give another key')
-        about[key] = str(value)
+    about |= {key: str(value) for key, value in (notes or {}).items()}
     data = _encoded(model, kind, about, _name(cfg))
     if publish:
         path = path.with_name(f'{path.stem}-{hashlib.sha256(data).hexdigest()[:8]}{path.suffix}')
@@ -147,12 +150,15 @@ def describe(cfg: Config, checkpoint: str | Path, meta: dict, generator: nn.Modu
 
     Returns:
         dict[str, str]: `config`, `generator` (JSON of its config), `weights`, `scale`, `parameters`, `iteration`
-            and `notice` (if known), `checkpoint_sha256`, `input`, `output`, `color_order`, `value_range` and `made_by`.
+            and `notice` (if known), `checkpoint_sha256`, `input`, `output`, `color_order`, `value_range` and `made_by`;
+            and of a checkpoint that was exported before, the notes that it has.
     """
-    about = dict(
+    earlier = meta.get(ABOUT, {})
+    about = {key: value for key, value in earlier.items() if key not in SAID}
+    about |= dict(
         config=Path(cfg.filename).stem,
         generator=json.dumps(cfg.model.generator.to_dict(), sort_keys=True),
-        weights='moving average' if ema else 'trained',
+        weights='moving average' if ema else earlier.get('weights', 'trained'),
         scale=scale,
         parameters=count_parameters(generator),
         checkpoint_sha256=file_sha256(newest_of(checkpoint)),

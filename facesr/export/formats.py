@@ -16,14 +16,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from facesr.checkpoint.io import read_checkpoint
-from facesr.checkpoint.safetensors import encode_safetensors, read_safetensors, require_library
-from facesr.checkpoint.weights import GENERATOR, NOTICE, load_weights
+from facesr.checkpoint.io import meta_of, read_checkpoint
+from facesr.checkpoint.safetensors import encode_safetensors, require_library
+from facesr.checkpoint.weights import GENERATOR, generator_weights
 from facesr.utils.choices import OPSET
 from facesr.utils.errors import UserError
 from facesr.utils.versions import version
 
-GRAPH_DIGEST = 'graph_sha256'  # in an ONNX file's metadata
+OPSET_KEY, GRAPH_DIGEST = 'opset', 'graph_sha256'  # in an ONNX file's metadata
 IN, OUT = 'lq', 'hq'
 EXAMPLE = (2, 3, 16, 24)  # what a network is traced with
 
@@ -62,7 +62,7 @@ def encode_onnx(model: nn.Module, about: dict) -> bytes:
             opset_version=OPSET, **options,
             dynamic_axes={IN: axes, OUT: {0: 'batch', 2: f'{scale}*height', 3: f'{scale}*width'}})
     graph = onnx.load_model_from_string(buffer.getvalue())
-    onnx.helper.set_model_props(graph, {**about, 'opset': str(OPSET), GRAPH_DIGEST: _digest(graph)})
+    onnx.helper.set_model_props(graph, {**about, OPSET_KEY: str(OPSET), GRAPH_DIGEST: _digest(graph)})
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()
 
@@ -106,26 +106,18 @@ def encode_published(model, about: dict) -> bytes:
     It has one network, so no moving average or discriminator beside it, and nothing of the machine: no paths, no
     environment.
     """
-    iteration = dict(iter=int(about['iteration'])) if 'iteration' in about else {}
-    notice = {NOTICE: about[NOTICE]} if NOTICE in about else {}
-    meta = dict(exp_name=about['config'], mmcv_version=version('mmcv'), **iteration, **notice, facesr=about)
     buffer = io.BytesIO()
     weights = {name: value for name, value in model.state_dict().items() if name.startswith(GENERATOR)}
-    torch.save(dict(meta=meta, state_dict=weights), buffer)
+    torch.save(dict(meta=dict(meta_of(about), mmcv_version=version('mmcv')), state_dict=weights), buffer)
     return buffer.getvalue()
 
 
-def load_published(path: str | Path, model: nn.Module) -> tuple[Callable, str]:
-    """What a published checkpoint computes in a model like the one that it was made from."""
-    copy = deepcopy(model)
-    load_weights(copy, read_checkpoint(path), path)
-    return copy.generator, f'torch {torch.__version__}'
-
-
-def load_safetensors(path: str | Path, model: nn.Module) -> tuple[Callable, str]:
-    """What the weights in a file compute in a generator like the one that they are from."""
+def load_torch(path: str | Path, model: nn.Module) -> tuple[Callable, str]:
+    """What the weights in a published checkpoint or a safetensors file compute in a generator like the one that they
+    are from.
+    """
     generator = deepcopy(model.generator)
-    generator.load_state_dict(read_safetensors(path)[0])
+    generator.load_state_dict(generator_weights(read_checkpoint(path), path))
     return generator, f'torch {torch.__version__}'
 
 
@@ -170,5 +162,5 @@ def _pooling_by_a_factor():
 
 FORMATS = dict(
     onnx=Format('.onnx', encode_onnx, load_onnx, ('onnx', )),
-    safetensors=Format('.safetensors', encode_safetensors, load_safetensors, ('safetensors', )),
-    pth=Format('.pth', encode_published, load_published))
+    safetensors=Format('.safetensors', encode_safetensors, load_torch, ('safetensors', )),
+    pth=Format('.pth', encode_published, load_torch))

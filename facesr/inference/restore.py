@@ -26,6 +26,8 @@ LQ_FACE = 128  # side of the LQ faces that models are trained on
 # What is taken from a folder; a file that is named itself may be anything that Pillow opens.
 SUFFIXES = {suffix.lower() for suffix in (*IMG_EXTENSIONS, *UNREAD)} | {'.pgm', '.pbm', '.pnm', '.tga', '.jpe', '.mpo'}
 
+NETWORKS = ('.pth', '.safetensors', '.onnx')
+
 
 class Job(NamedTuple):
     """An image and the PNG to write; of its faces, if those are asked for, `<stem>_face<k>.png` instead."""
@@ -56,13 +58,16 @@ def find_images(inputs: Iterable, recursive: bool = False, out: str | Path | Non
         tuple[list[Path], int]: Them, and the number of other files in the folders.
 
     Raises:
-        UserError: An input does not exist, or a folder has no images.
+        UserError: An input does not exist or is a network, or a folder has no images.
     """
     images, others = [], 0
     for path in map(Path, inputs):
         if not path.is_dir():
             if not path.is_file():
                 raise UserError(f'{path}: no such file or folder')
+            if path.suffix.lower() in NETWORKS:
+                raise UserError(f'{path}: is a network, not an image; give --weights FILE.safetensors, or CONFIG '
+                                'before a checkpoint')
             images.append(path)
             continue
         files = list(_files(path, recursive, Path(out).resolve() if out else None))

@@ -94,11 +94,13 @@ def add_config_arguments(parser: ArgumentParser, data: bool = True) -> None:
     add_override_arguments(parser, data)
 
 
-def add_network_arguments(parser: ArgumentParser) -> None:
-    """CONFIG and CHECKPOINT, or --weights instead, as `facesr.checkpoint.shipped.named_network` takes them."""
+def add_network_arguments(parser: ArgumentParser, data: bool = True) -> None:
+    """CONFIG and CHECKPOINT, or --weights instead, as `facesr.checkpoint.shipped.named_network` takes them; and what
+    `add_override_arguments` adds.
+    """
     parser.add_argument('config', metavar='CONFIG', nargs='?', help=CONFIG_HELP)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', nargs='?', help=CHECKPOINT_HELP)
-    add_override_arguments(parser)
+    add_override_arguments(parser, data)
     add_weights_argument(parser)
 
 

@@ -46,6 +46,15 @@ def test_weights_are_between(alpha, ema, pair, tmp_path):
     assert made['meta'].keys() == {'exp_name', 'mmcv_version'} and made['meta']['exp_name'] == 'gan_'
 
 
+@pytest.mark.parametrize('ends, made', [(('Be good', None), 'Be good'), ((None, 'Be good'), 'Be good'),
+                                        (('Be good', 'Be good'), 'Be good'), (('Be', 'good'), 'Be good')])
+def test_the_notices_of_both_go_with_it(ends, made, tmp_path):
+    paths = [tmp_path / name for name in ('psnr.pth', 'gan_.pth')]
+    for path, notice in zip(paths, ends, strict=True):
+        checkpoint(path, **dict(notice=notice) if notice else {})
+    assert read_checkpoint(interpolate(*paths, 0.5, tmp_path / 'out.pth'))['meta']['notice'] == made
+
+
 def test_another_file_is_never_replaced(pair, tmp_path):
     paths, _ = pair
     out = interpolate(*paths, 0.5, tmp_path / 'out.pth')

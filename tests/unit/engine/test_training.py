@@ -13,7 +13,7 @@ from facesr.checkpoint.io import read_checkpoint
 from facesr.config import load_config
 from facesr.datasets.sampler import EndlessSampler
 from facesr.engine.train import build_runner, build_stream, prepare, train
-from facesr.utils.choices import RESUME_LATEST
+from facesr.utils.choices import RESUME_AUTO, RESUME_LATEST
 from facesr.utils.errors import CheckpointError, UserError
 
 
@@ -124,6 +124,7 @@ def test_a_best_checkpoint_that_is_gone_no_longer_counts(tiny_config, work):
     ({'evaluation.nonsense': 1}, '"evaluation".*nonsense'),
     ({'checkpoint_config.nonsense': 1}, '"checkpoint_config".*nonsense'),
     ({'optimizers.generator.type': 'Adamm'}, '"optimizers".*Adamm'),
+    ({'optimizers.generator.betas': [0.9]}, '"optimizers": .*too few values'),
     ({'test_cfg.metrics': ['FID']}, '"test_cfg.metrics" is .*FID.*give some of PSNR, SSIM'),
     ({'test_cfg.metrics': ['SSIM']}, '"evaluation.save_best" is \'PSNR\''),
     ({'lr_config.periods': '[4'}, '"lr_config.periods"'),
@@ -187,6 +188,17 @@ def test_resume_from_bare_weights_is_refused(tiny_config, work, tmp_path):
     with pytest.raises(CheckpointError, match='load_from'):
         train(tiny_config(total_iters=3), 'run', resume=str(weights))
     train(tiny_config(load_from=str(weights), work_dir=str(tmp_path / 'other')), 'run', validate=False)
+
+
+def test_a_notice_goes_with_what_is_trained_from_the_weights(tiny_config, work, tmp_path):
+    train(tiny_config(), 'run', validate=False)
+    weights, other = tmp_path / 'weights.pth', tmp_path / 'other'
+    torch.save(dict(read_checkpoint(work / 'latest.pth'), meta=dict(notice='Be good')), weights)
+    for iterations in (1, 2):
+        train(tiny_config(total_iters=iterations, load_from=str(weights), work_dir=str(other)), 'run',
+              resume=RESUME_AUTO, validate=False)
+        assert read_checkpoint(other / f'iter_{iterations}.pth')['meta']['notice'] == 'Be good'
+    assert 'notice' not in read_checkpoint(work / 'latest.pth')['meta']
 
 
 def test_a_finished_run_has_nothing_to_do(tiny_config, work):

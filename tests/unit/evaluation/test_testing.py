@@ -12,6 +12,7 @@ from mmcv.parallel import MMDataParallel
 from mmedit.apis import single_gpu_test
 from mmedit.core import psnr
 
+from facesr.checkpoint.io import read_checkpoint
 from facesr.datasets.loader import build_eval_loader
 from facesr.evaluation.evaluator import ImageResult, bicubic, evaluate_loader, restore
 from facesr.evaluation.metrics import build_metrics
@@ -79,7 +80,12 @@ def test_test_split_needs_no_gt_and_zips(run_tool, checkpoint, tiny_root, tmp_pa
     assert record['self_ensemble'] is True and record['amp'] == 'bf16' and record['ema'] is False
     assert 'not allowed with' in run_tool(*command, '--self-ensemble', '--flip-ensemble').stderr
     assert run_tool(*command, '--flip-ensemble').returncode == 0
-    assert json.loads((tmp_path / 'submission.json').read_text())['self_ensemble'] == 'flip'
+    record = json.loads((tmp_path / 'submission.json').read_text())
+    assert record['self_ensemble'] == 'flip' and 'notice' not in record
+    torch.save(dict(read_checkpoint(checkpoint), meta=dict(notice='Not for handing in')), tmp_path / 'told.pth')
+    command[2] = tmp_path / 'told.pth'
+    assert run_tool(*command).stderr == 'note: told.pth: Not for handing in\n'
+    assert json.loads((tmp_path / 'submission.json').read_text())['notice'] == 'Not for handing in'
 
 
 def test_wrong_calls_are_one_line(refused, checkpoint, tiny_root, tmp_path):

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 import sys
 
 import onnx
@@ -7,11 +8,12 @@ import onnxruntime
 import pytest
 import safetensors.torch as safetensors_torch
 import torch
-from conftest import SMALL
+from conftest import ROOT, SMALL
 from mmcv.runner import load_checkpoint as mmcv_load_checkpoint
 
 from facesr.checkpoint.io import read_checkpoint, save_checkpoint
 from facesr.checkpoint.safetensors import DIGEST
+from facesr.checkpoint.shipped import shipped
 from facesr.checkpoint.weights import load_weights
 from facesr.config import load_config
 from facesr.export.exporter import export_checkpoint, format_export
@@ -114,7 +116,8 @@ def test_safetensors_are_plain_weights_and_serve_as_checkpoint(models, checkpoin
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
     model = build_restorer(config(RRDBNET))
     checkpoint = read_checkpoint(path)
-    assert checkpoint['meta'] == dict(exp_name='rrdbnet_ffhq')
+    about = checkpoint['meta'].pop('facesr')
+    assert checkpoint['meta'] == dict(exp_name='rrdbnet_ffhq', iter=7) and about['weights'] == 'moving average'
     load_weights(model, checkpoint, path)
     assert all(torch.equal(value, expected[name]) for name, value in model.generator.state_dict().items())
     with pytest.raises(CheckpointError, match='does not fit this config.*made with rrdbnet_ffhq'):
@@ -245,3 +248,18 @@ def test_the_tool(run_tool, refused, checkpoints):
     written, = path.parent.glob('srresnet_ffhq_ema-????????.pth')
     assert done.stdout.startswith(f'written: {written} (') and done.stdout.count('\n') == 1
     assert 'give --format' in refused('export.py', SRRESNET, path)
+    twice = run_tool('export.py', SRRESNET, path, '--publish', '--note', 'a=1', '--note', 'b=2', 'a=3')
+    assert twice.returncode == 2 and '--note a=...: is given twice' in twice.stderr
+
+
+@pytest.mark.parametrize('options, name', [(['--format', 'safetensors'], r'mine\.safetensors'),
+                                           (['--format', 'pth'], r'naf_unet_ffhq-\w{8}\.pth'),
+                                           (['--publish'], r'naf_unet_ffhq-\w{8}\.pth')])
+def test_the_tool_names_what_it_makes_of_weights_in_the_box(run_command, tmp_path, options, name):
+    file, out = tmp_path / 'mine.safetensors', tmp_path / 'here'
+    file.write_bytes(shipped()['naf_unet_ffhq'].read_bytes())
+    out.mkdir()
+    done = run_command([sys.executable, ROOT / 'tools/export.py', '--weights', file, *options], cwd=out)
+    assert done.stderr.startswith('note: mine.safetensors: trained on') and done.stderr.count('\n') == 1
+    written, = out.iterdir()
+    assert re.fullmatch(name, written.name)

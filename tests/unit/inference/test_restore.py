@@ -122,11 +122,12 @@ def test_palettes_black_and_white_and_cmyk_become_rgb_or_grey(tmp_path):
     assert output.mode == 'RGB' and np.array_equal(np.asarray(output), fourfold(RGB))
 
 
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
 @pytest.mark.parametrize('channels', [1, 3, 4])
-def test_16_bits_become_8_as_bright_as_they_were(tmp_path, channels):
+def test_16_bits_become_8_as_bright_as_they_were(tmp_path, channels, suffix):
     values = np.linspace(0, 65535, 54 * channels).round().astype(np.uint16).reshape(6, 9, channels)
-    cv2.imwrite(str(tmp_path / 'x.png'), values)  # BGR(A)
-    output, photo = restored(tmp_path / 'x.png')
+    cv2.imwrite(str(tmp_path / f'x.{suffix}'), values)  # BGR(A)
+    output, photo = restored(tmp_path / f'x.{suffix}')
     expected = (values / 257).round().astype(np.uint8)
     expected = expected[..., [2, 1, 0][:channels]] if channels > 1 else expected
     assert output.mode == {1: 'L', 3: 'RGB', 4: 'RGBA'}[channels] and '16-bit' in photo.notes[0]
@@ -210,6 +211,13 @@ def test_inputs_are_files_and_what_lies_in_folders(tmp_path):
         (tmp_path / 'empty').mkdir(exist_ok=True)
         with pytest.raises(UserError, match=f'{bad}: {message}'):
             find_images([bad])
+
+
+@pytest.mark.parametrize('name', ['x.safetensors', 'x.PTH', 'x.onnx'])
+def test_a_network_is_no_image(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f'{name}: is a network, not an image; give --weights'):
+        find_images([saved(tmp_path, RGB), tmp_path / name])
 
 
 def test_outputs_that_would_clash_are_refused(tmp_path):
