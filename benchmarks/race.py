@@ -39,6 +39,7 @@ from race_entries import (
     parse_entry,
     prepare,
     race_config,
+    require_same,
     settings_of,
     trials_of,
     write_configs,
@@ -74,7 +75,7 @@ class Job(NamedTuple):
 
 
 def calibrate(entries: list, args, done) -> None:
-    """Measure the CPU seconds of an iteration where they are not known yet; once known they stay.
+    """Measure the CPU seconds of an iteration where they are not known yet; once known they stay, for the same entry.
 
     Raises:
         UserError, KeyboardInterrupt: As `run_all`.
@@ -82,8 +83,10 @@ def calibrate(entries: list, args, done) -> None:
     jobs = []
     for entry in entries:
         config, result = args.out_dir / entry.label / 'calibration.py', calibration_of(entry, args)
-        if not result.exists():
-            write_atomic(config, config_text(race_config(entry, PROBE, args)))
+        text = config_text(race_config(entry, PROBE, args))
+        if not (require_same(entry, config, text, args) and result.exists()):
+            result.unlink(missing_ok=True)
+            write_atomic(config, text)
             jobs.append(Job(f'{entry.label}, CPU seconds of an iteration', [config, '--calibrate'], result))
     run_all(jobs, args, done)
 

@@ -1,8 +1,11 @@
 """What a race is made of: its entries, what each costs, the configs of their runs, and that all of it fits together."""
 import json
+import logging
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import facesr.register  # noqa: F401
@@ -12,7 +15,8 @@ from measuring import without_memory
 from mmcv import DictAction
 
 from facesr.config import batch_size, config_text, load_config, train_dataset_cfg
-from facesr.datasets.annotation import read_annotation, scan_folder
+from facesr.datasets.annotation import read_annotation, scan_folder, write_annotation
+from facesr.engine import train
 from facesr.engine.preflight import check_discriminator, check_schedule
 from facesr.evaluation.metrics import build_metrics
 from facesr.models.build import build_restorer, count_macs, count_parameters
@@ -22,6 +26,7 @@ from facesr.utils.files import write_atomic
 UNITS = dict(iterations='iterations', faces='faces', macs='T multiply-adds', cpu_hours='CPU hours')  # by cost
 SETTINGS = ('data_root', 'cost', 'points', 'patch', 'batch', 'amp')  # equal for all runs of a race
 SIDE = 128  # of an LQ image, for its multiply-adds
+AVERAGE = ' (EMA)'  # behind a label: of the row of its moving average
 CACHE, ANNOTATION = 'cache', 'train.txt'
 PROBE = 1000  # iterations of a config that is only looked at
 
@@ -170,10 +175,32 @@ def prepare(entries: list, args) -> tuple:
     if listed.exists() and read_annotation(listed) != infos:
         raise UserError(f'{args.data_root}: has other training images than when this race began; give another '
                         '--out-dir')
+    for entry in entries:
+        if not list(_finished(entry, args)):
+            _require_trainable(entry, infos, args)
     if args.cost != 'cpu_hours':  # else what an iteration takes is not known yet
         for trial in trials_of(entries, recipes, args):
             _text_of(trial, args)
     return recipes, infos
+
+
+def _require_trainable(entry: Entry, infos: list, args) -> None:
+    """Build what an entry's runs need, down to a first batch: what is wrong shows before hours were spent on others."""
+    cfg = race_config(entry, PROBE, args)
+    with TemporaryDirectory(prefix='race_') as folder:
+        cfg.data.train.ann_file = str(Path(folder, ANNOTATION))
+        write_annotation(infos, cfg.data.train.ann_file)
+        try:
+            model = train.prepare(cfg)[0]
+            train.build_runner(model, cfg, logging.getLogger('race'))
+            train.build_stream(cfg, model=model).next()
+        except UserError as error:
+            raise UserError(f'{entry.label}: {error}') from error
+
+
+def _finished(entry: Entry, args) -> Iterator[Path]:
+    """The results of an entry's runs."""
+    return (args.out_dir / entry.label).glob('*/seed_*.json')
 
 
 def trials_of(entries: list, recipes: dict, args) -> list:
@@ -214,9 +241,22 @@ def write_configs(trials: list, args) -> None:
 
 def _text_of(trial: Trial, args) -> str:
     text = config_text(race_config(trial.entry, trial.iterations, args))
-    if trial.config.exists() and trial.config.read_text() != text:
-        raise UserError(f'{trial.config}: the entry {trial.entry.label} was another one before; give it another label')
+    require_same(trial.entry, trial.config, text, args)
     return text
+
+
+def require_same(entry: Entry, config: Path, text: str, args) -> bool:
+    """Whether the config of an entry's runs, or of its calibration, is there already.
+
+    Raises:
+        UserError: It is another one, and something was trained with it.
+    """
+    same = config.exists() and config.read_text() == text
+    if config.exists() and not same:
+        for trained in (*_finished(entry, args), *(args.out_dir / entry.label).glob('*/seed_*/*.pth')):
+            raise UserError(f'{config}: the entry {entry.label} was another one when it was trained ({trained.name}); '
+                            'give it another label')
+    return same
 
 
 def settings_of(args) -> dict:
@@ -245,7 +285,9 @@ def _check_earlier(entries: list, args) -> None:
         if length not in args.seeds:
             raise UserError(f'{args.out_dir}: has a race with {args.cost}={length.text}; give another --out-dir, or it '
                             'too')
-    missing = [entry['label'] for entry in found['entries'] if entry['label'] not in [new.label for new in entries]]
+    shown = {row['label'].removesuffix(AVERAGE) for row in found['results']}
+    missing = [entry['label'] for entry in found['entries']
+               if entry['label'] in shown - {new.label for new in entries}]
     for row in found['results']:
         seeds = 1 + max(map(int, row['final']), default=0)
         if seeds > args.seeds[Length(args.cost, row['length'])]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
-from race_entries import Entry, Length, Recipe, Trial
+from race_entries import AVERAGE, Entry, Length, Recipe, Trial
 
 from facesr.analysis.logs import read_runs
 from facesr.utils.errors import UserError
@@ -133,7 +133,7 @@ def results_of(reference: Entry, trials: list, args) -> tuple:
             raise UserError(f'{trial.folder}: was measured on other images than other runs; give another --out-dir')
         names = images
         results[trial.length] += [
-            Row(trial.entry.label + ' (EMA)' * (key != 'PSNR'), trial.recipe, trial.iterations, bicubic, runs)
+            Row(trial.entry.label + AVERAGE * (key != 'PSNR'), trial.recipe, trial.iterations, bicubic, runs)
             for key, runs in outcomes.items() if runs]
     return names, results
 

@@ -106,7 +106,7 @@ def test_a_race_and_its_continuation(command, run_command, race_here, prepare, t
     assert torch.equal(first[0]['lq'], first[1]['lq']) and torch.equal(first[0]['gt'], first[1]['gt'])
     for changed, message in ((['--iterations', '6'], 'race: has a race with iterations=4; give another --out-dir'),
                              ([f'l1={TINY} ema=0.9', f'psnr={TINY}', '--iterations', '4'],
-                              'the entry l1 was another one before'),
+                              'the entry l1 was another one when it was trained'),
                              (['--iterations', '4', '--seeds', '2'], 'its results also have psnr; give them too'),
                              ([*ENTRIES, '--iterations', '4', '--seeds', '1'], 'its results also have 2 seeds')):
         with pytest.raises(UserError, match=message):
@@ -129,6 +129,28 @@ def test_a_race_that_is_stopped_goes_on(command, tmp_path):
     assert not any(f'{tmp_path}/race' in line for line in os.popen('ps -eo args').read().splitlines())
 
 
+def test_an_entry_that_was_not_trained_may_change_or_go(race_here, prepare, monkeypatch, tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    how = ['--iterations', '4', '--seeds', '1', *HOW]
+    race_here(ENTRIES[0], *how)
+    with monkeypatch.context() as here:
+        here.setattr(race, 'run_all', stop)
+        with pytest.raises(SystemExit, match='2'):
+            race_here(*ENTRIES, *how)
+    assert (tmp_path / 'race/psnr/iterations_4.py').exists()
+    prepare(*ENTRIES[:1], *how[:4])
+    prepare(ENTRIES[0], f'psnr={TINY} model.pixel_loss.type=MSELoss', *how[:4])
+    for kept in ('seed_0/iter_2.pth', 'seed_0.json'):
+        path = tmp_path / 'race/psnr/iterations_4' / kept
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.touch()
+        with pytest.raises(UserError, match='the entry psnr was another one when it was trained'):
+            prepare(ENTRIES[0], f'psnr={TINY} model.pixel_loss.type=MSELoss', *how[:4])
+        path.unlink()
+
+
 @pytest.mark.parametrize('entries, message', [
     (['nonsense'], "'nonsense': write LABEL=CONFIG"),
     (['"open'], 'write LABEL=CONFIG'),
@@ -139,6 +161,9 @@ def test_a_race_that_is_stopped_goes_on(command, tmp_path):
     ([f'a={TINY} amp=bf16'], 'a: amp is the same for all entries'),
     ([f'a={TINY} test_cfg.metrics=[SSIM]'], 'a: test_cfg.metrics lacks PSNR'),
     (['a=configs/esrgan_ffhq.py'], 'takes patches of 128x128 alone'),
+    ([f'a={TINY}', f'b={TINY} optimizers.generator.weight_decoy=3'], 'b: config key "optimizers": .*weight_decoy'),
+    ([f'a={TINY}', f'b={TINY} data.train.pipeline.1.flip_ratio=two'], 'b: config key "data.train.pipeline": Flip cannot'),
+    ([f'a={TINY}', f'b={TINY} lr_config.policy=Cosin'], 'b: config key "lr_config": .*Cosin'),
 ])
 def test_mistakes_are_one_line(entries, message, prepare, tmp_path):
     with pytest.raises(UserError, match=message):
@@ -208,10 +233,11 @@ def test_equal_cpu_time(race_here, prepare, monkeypatch, tmp_path):
     assert 0.1 < row['cpu_hours']['0'] / 0.0001 < 10 and len(row['curves']['0']) == 1
     assert not list(tmp_path.glob('race/a/*/seed_0/best_*'))  # not validated twice at the end
 
-    (tmp_path / 'race/b').mkdir()
-    (tmp_path / 'race/b/calibration.json').write_text('{"seconds": 0.12}')
+    monkeypatch.setattr(race_run, 'calibrate', lambda *_: dict(seconds=0.12))
+    race_here(entries[0], f'b={TINY}', '--cpu-hours', '0.0001', *how, '--only', 'a')
     out, found = race_here(*entries, '--cpu-hours', '0.0001', '0.0002', *how, '--only', 'b')
-    assert 'CPU seconds' not in out and (tmp_path / 'race/a/calibration.json').read_bytes() == measured
+    assert 'b, CPU seconds of an iteration: done (1 of 1)' in out  # of another b
+    assert (tmp_path / 'race/a/calibration.json').read_bytes() == measured
     assert [(row['label'], row['iterations']) for row in found['results']] == [('a', row['iterations']), ('b', 3)]
     assert json.loads((tmp_path / 'race/b/cpu_hours_0.0002/seed_0.json').read_text())['iterations'] == 6
 
