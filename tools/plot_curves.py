@@ -13,8 +13,8 @@ def parse_args():
     parser.add_argument('logs', nargs='+', metavar='LOG_OR_WORKDIR',
                         help='work dir of a run, all of whose logs are joined, or one JSON log; several are overlaid')
     parser.add_argument('--out-dir', metavar='DIR',
-                        help='folder for loss.png, loss.svg, psnr.png and psnr.svg (default, of one work dir: its '
-                        'curves/)')
+                        help='write (or replace) loss.png, loss.svg, psnr.png and psnr.svg there (default, of one work '
+                        'dir: its curves/)')
     parser.add_argument('--smooth', type=natural_int, metavar='N',
                         help='iterations that the moving average of the loss spans; 0 for none (default: a 25th of '
                         'each panel)')

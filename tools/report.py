@@ -27,7 +27,8 @@ def parse_args():
     add_num_argument(parser, 'images with a slider, from the best over the median to the worst', 6)
     add_images_argument(parser, 'images with a slider, by name')
     parser.add_argument('--no-images', action='store_true', help='settings and curves alone; needs no images')
-    parser.add_argument('--out', metavar='HTML', help='default: report.html in the work dir')
+    parser.add_argument('--out', metavar='HTML',
+                        help='write (or replace) the page (default: report.html in the work dir)')
     add_device_argument(parser)
     args = parser.parse_args()
     if args.images and len(args.images) == 1 and args.images[0].isdigit():  # as it was in the release before

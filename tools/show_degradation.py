@@ -15,7 +15,8 @@ def parse_args():
     parser.add_argument('--beside', metavar='CONFIG', help='another config to show too, without overrides')
     add_num_argument(parser, 'LQ samples', 6)
     add_seed_argument(parser, 'of the first sample; they count up')
-    parser.add_argument('--out', metavar='PNG', default='work_dirs/degradation.png', help='default: %(default)s')
+    parser.add_argument('--out', metavar='PNG', default='work_dirs/degradation.png',
+                        help='write (or replace) the picture (default: %(default)s)')
     return parser.parse_args()
 
 

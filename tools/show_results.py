@@ -23,7 +23,7 @@ def parse_args():
     parser.add_argument('--crop', nargs=3, type=natural_int, metavar=('X', 'Y', 'SIZE'),
                         help='the square to enlarge, in GT pixels: left, top, side (default: where there is most '
                         "detail in each image's middle)")
-    parser.add_argument('--out', metavar='PNG', required=True, help='the picture')
+    parser.add_argument('--out', metavar='PNG', required=True, help='write (or replace) the picture')
     return parser.parse_args()
 
 

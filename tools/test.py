@@ -71,8 +71,9 @@ def main():
     from facesr.checkpoint.shipped import named_network
     from facesr.checkpoint.weights import NOTICE, notice_of
     from facesr.config import load_config
+    from facesr.datasets.checks import data_folders
     from facesr.evaluation.metrics import build_metrics
-    from facesr.evaluation.test import format_split, load_split, run_test, write_metrics
+    from facesr.evaluation.test import format_split, load_split, refuse_folder_of_inputs, run_test, write_metrics
     from facesr.inference.network import network
     from facesr.models.build import check_budget, count_discriminator, load_model
     from facesr.submission.archive import write_record
@@ -81,6 +82,8 @@ def main():
     args.config, args.checkpoint, _ = named_network(args.config, args.checkpoint, args.weights)
     args.checkpoint = newest_of(args.checkpoint)
     cfg = load_config(args.config, args.cfg_options, args.data_root)
+    if args.out_dir:
+        refuse_folder_of_inputs(args.out_dir, data_folders(cfg).values())
     loader = load_split(cfg, args.split)
     model = load_model(cfg, args.checkpoint, args.ema)
     parameters = check_budget(model.generator, cfg, count_discriminator(model)) if args.zip else None

@@ -10,6 +10,7 @@ import torch
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint, UserError
 
 DIGEST, PRECISION = 'sha256', 'precision'  # among what a file says about itself
+DIGITS = 64  # of a SHA-256
 # One entry of metadata, of JSON: the library writes several in random order, and no file twice. Of a checkpoint's meta.
 ABOUT = 'facesr'
 
@@ -78,6 +79,11 @@ def read_safetensors(path) -> tuple:
     if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
         raise CheckpointError(f'{path}: its metadata "{ABOUT}" is not what tools/export.py writes')
     renamed = ABOUT not in said and any(f'"{DIGEST}"' in text for text in said.values())  # by a flipped bit
-    if renamed or DIGEST in about and about[DIGEST] != digest(weights, about):
+    if DIGEST in about:
+        wrong = about[DIGEST] != digest(weights, about)
+    else:  # its key may have been renamed so too
+        wrong = any(value == digest(weights, {other: about[other] for other in about if other != key})
+                    for key, value in about.items() if len(value) == DIGITS)
+    if renamed or wrong:
         raise DamagedCheckpoint(f'{path}: is damaged: its weights are not those that were written (SHA-256)')
     return weights, about

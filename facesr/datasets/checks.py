@@ -53,7 +53,7 @@ def check_data(cfg: Config) -> DataReport:
     Args:
         cfg (Config): From `load_config`.
     """
-    problems, seen, folders = [], {}, _folders(cfg)
+    problems, seen, folders = [], {}, data_folders(cfg)
     for kind, folder in folders.items():
         try:
             names = require_images(folder, cfg, recursive=kind.startswith(TRAIN_GT))
@@ -79,7 +79,7 @@ def check_data(cfg: Config) -> DataReport:
     return DataReport({kind: len(images) for kind, images in seen.items()}, problems)
 
 
-def _folders(cfg: Config) -> dict:
+def data_folders(cfg: Config) -> dict:
     """The folders that are read, by what is in them."""
     folders = {}
 

@@ -1,6 +1,6 @@
 """Testing a checkpoint: what `tools/test.py` does."""
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -64,7 +64,8 @@ def run_test(net: Callable, loader: DataLoader, metrics: dict | None = None, sav
     """
     infos = loader.dataset.data_infos
     if save_path:
-        _refuse_folder_of_inputs(save_path, infos)
+        refuse_folder_of_inputs(save_path, {Path(info[key]).parent for info in infos for key in ('lq_path', 'gt_path')
+                                            if key in info})
     lq_paths = [info['lq_path'] for info in infos]
     names, scale = dict(zip(lq_paths, hq_names(lq_paths), strict=True)), loader.dataset.scale
     sizes, results, baseline = {}, [], []
@@ -105,10 +106,13 @@ def _all_of_the_folder(loader: DataLoader, names: dict) -> list:
     return wanted
 
 
-def _refuse_folder_of_inputs(folder, infos: list) -> None:
-    """HQ images have the names of their LQ images, so they would take their places."""
-    inputs = {Path(info[key]).resolve().parent for info in infos for key in ('lq_path', 'gt_path') if key in info}
-    if Path(folder).resolve() in inputs:
+def refuse_folder_of_inputs(folder: str | Path, inputs: Iterable) -> None:
+    """HQ images have the names of their LQ images, so they would take the places of those and of GT.
+
+    Raises:
+        UserError: The folder is one of the inputs'.
+    """
+    if Path(folder).resolve() in {Path(path).resolve() for path in inputs}:
         raise UserError(f'{folder}: is a folder of LQ or GT images, which would be overwritten; give another')
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from facesr.submission.scoring import verify_zip
 from facesr.utils.errors import UserError
 from facesr.utils.files import as_json, atomic_path, file_sha256, write_atomic
+from facesr.utils.ownership import ZIPPED
 from facesr.utils.versions import versions
 
 RECORD = 'submission.json'
@@ -47,7 +48,7 @@ def submission_zip(path: str | Path, names: Iterable, sizes: dict) -> Iterator[C
         with zipfile.ZipFile(temporary, 'w', zipfile.ZIP_STORED) as archive:
 
             def add(name: str, data: bytes) -> None:
-                info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+                info = zipfile.ZipInfo(name, date_time=ZIPPED)
                 info.external_attr = 0o644 << 16
                 archive.writestr(info, data)
 

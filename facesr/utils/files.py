@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from facesr.utils.errors import UserError
+from facesr.utils.ownership import require_replaceable
 
 UMASK = os.umask(0)  # can only be read by setting it, which threads must not do
 os.umask(UMASK)
@@ -69,11 +70,12 @@ def output_file(path: str | Path, suffix: str) -> Path:
     The suffix keeps a slip of the keyboard from replacing a checkpoint or a config.
 
     Raises:
-        UserError: It is a folder or has another suffix.
+        UserError: It is a folder or has another suffix, or is a file that no tool wrote (`require_replaceable`).
     """
     path = Path(path)
     if path.is_dir() or path.suffix.lower() != suffix:
         raise UserError(f'{path}: give the name of a {suffix} file to write')
+    require_replaceable(path)
     return path
 
 

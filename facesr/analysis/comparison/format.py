@@ -6,11 +6,11 @@ from facesr.analysis.comparison.compare import CONFIDENCE, FEWEST, RESAMPLES, Co
 from facesr.utils import files
 from facesr.utils.errors import UserError
 from facesr.utils.files import output_file, write_atomic
+from facesr.utils.ownership import MARKDOWN
 from facesr.utils.tables import NONE, WIDTH, markdown_table, shortened, text_table
 from facesr.utils.terminal import plain
 
 HEADER = ['', 'mean', 'median', 'worst', 'std err', 'SSIM', 'diff', 'interval', 'parameters', 'GMACs', 's/image']
-MARK = '<!-- written by tools/compare.py -->\n'  # begins Markdown that may be replaced
 
 
 def as_text(comparison: Comparison, images: int) -> str:
@@ -50,23 +50,18 @@ def check_output(path: str | Path) -> Path:
     """The path of a .json or .md file to write.
 
     Raises:
-        UserError: It has another suffix, or is Markdown that somebody wrote.
+        UserError: It has another suffix, or is a file that somebody wrote.
     """
     path = Path(path)
     if path.suffix.lower() not in ('.md', '.json'):
         raise UserError(f'{path}: give the name of a .json file, or of a .md, to write')
-    if path.suffix.lower() == '.json':
-        return output_file(path, '.json')
-    output_file(path, '.md')
-    if path.exists() and not path.read_text(errors='replace').startswith(MARK):
-        raise UserError(f'{path}: was not written by this tool; give another name')
-    return path
+    return output_file(path, path.suffix.lower())
 
 
 def write_comparison(path: str | Path, comparison: Comparison, images: int) -> None:
     """Write a comparison as JSON or Markdown, by the path's suffix; `images` as for `as_text`."""
     is_json = Path(path).suffix.lower() == '.json'
-    write_atomic(path, as_json(comparison) if is_json else MARK + as_markdown(comparison, images))
+    write_atomic(path, as_json(comparison) if is_json else MARKDOWN + as_markdown(comparison, images))
 
 
 def notes(comparison: Comparison) -> list:

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from facesr.analysis.figures.save import save_figure
+from facesr.utils.ownership import require_replaceable
 
 SPLIT = 10_000  # iterations in the left panel
 PARTS, RECORDS = 25, 5  # the moving average spans about a 25th of a panel, and about 5 records at least
@@ -51,13 +52,17 @@ def plot_curves(runs: Sequence, out: str | Path, smooth: int | None = None) -> l
 
     Returns:
         list[Path]: The files.
+
+    Raises:
+        UserError: Something that was no such figure is there; nothing is written.
     """
-    files = []
-    for name, figure in curve_figures(runs, smooth).items():
-        for suffix in ('.png', '.svg'):
-            files.append(Path(out) / f'{name}{suffix}')
-            save_figure(figure, files[-1], DPI)
-    return files
+    figures = curve_figures(runs, smooth)
+    files = [(Path(out) / f'{name}{suffix}', figure) for name, figure in figures.items() for suffix in ('.png', '.svg')]
+    for path, _ in files:
+        require_replaceable(path)
+    for path, figure in files:
+        save_figure(figure, path, DPI)
+    return [path for path, _ in files]
 
 
 def moving_average(x: np.ndarray, y: np.ndarray, span: float, steep_start: bool = False) -> np.ndarray:

@@ -5,6 +5,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from facesr.utils.files import atomic_path
+from facesr.utils.ownership import FIGURE
 
 DPI = 100
 
@@ -17,6 +18,6 @@ def save_figure(figure: Figure, out: str | Path, dpi: float = DPI) -> None:
         dpi (float): Pixels of a PNG per inch of the figure. Default: 100.
     """
     kind = Path(out).suffix.lower().removeprefix('.')
-    metadata = {'Date': None} if kind == 'svg' else None
+    metadata = {'Date': None, 'Creator': FIGURE} if kind == 'svg' else {'Software': FIGURE}
     with atomic_path(out) as temporary, rc_context({'svg.hashsalt': 'facesr'}):
         figure.savefig(temporary, dpi=dpi, format=kind, metadata=metadata)

@@ -310,7 +310,7 @@ def test_tool(run_tool, work_dir, made_before, tmp_path):
 def test_outputs_replace_their_own_kind(comparison, tmp_path):
     notes = tmp_path / 'README.md'
     notes.write_text('mine')
-    with pytest.raises(UserError, match='was not written by this tool'):
+    with pytest.raises(UserError, match='was not made by this tool'):
         check_output(notes)
     with pytest.raises(UserError, match='give the name of a .json file, or of a .md'):
         check_output(tmp_path / 'x.pth')

@@ -157,6 +157,13 @@ def test_inputs_are_not_overwritten(tiny_config):
             run_test(net, load_split(cfg, split), metrics, save_path=folder)
 
 
+def test_no_folder_of_the_data_takes_outputs(refused, checkpoint, tiny_root):
+    for folder in ('val/GT', 'train/GT'):
+        line = refused('test.py', CONFIG, checkpoint, '--data-root', tiny_root, '--split', 'test', '--out-dir',
+                       tiny_root / folder, '--cfg-options', *SMALL_OPTIONS)
+        assert f'{folder}: is a folder of LQ or GT images' in line
+
+
 def test_a_border_that_leaves_nothing_is_refused(tiny_config):
     cfg = tiny_config(**{'test_cfg.crop_border': 30})
     with pytest.raises(UserError, match='00000.png: is smaller than the 71 pixels .*crop_border=30'):
