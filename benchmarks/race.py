@@ -32,13 +32,12 @@ import facesr.register  # noqa: F401
 import torch
 from race_entries import (
     ANNOTATION,
-    PROBE,
     Length,
+    calibration_config,
     calibration_of,
     earlier_results,
     parse_entry,
     prepare,
-    race_config,
     require_same,
     settings_of,
     trials_of,
@@ -49,7 +48,6 @@ from race_results import CONFIDENCE, as_content, report, results_of
 
 from facesr.analysis.figures.curves import DPI
 from facesr.analysis.figures.save import save_figure
-from facesr.config import config_text
 from facesr.datasets.annotation import write_annotation
 from facesr.utils.choices import AMP_MODES
 from facesr.utils.cli import ArgumentParser, positive_int
@@ -82,8 +80,7 @@ def calibrate(entries: list, args, done) -> None:
     """
     jobs = []
     for entry in entries:
-        config, result = args.out_dir / entry.label / 'calibration.py', calibration_of(entry, args)
-        text = config_text(race_config(entry, PROBE, args))
+        (config, text), result = calibration_config(entry, args), calibration_of(entry, args)
         if not (require_same(entry, config, text, args) and result.exists()):
             result.unlink(missing_ok=True)
             write_atomic(config, text)

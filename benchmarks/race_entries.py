@@ -1,6 +1,5 @@
 """What a race is made of: its entries, what each costs, the configs of their runs, and that all of it fits together."""
 import json
-import logging
 import re
 import shlex
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from mmcv import DictAction
 
 from facesr.config import batch_size, config_text, load_config, train_dataset_cfg
 from facesr.datasets.annotation import read_annotation, scan_folder, write_annotation
-from facesr.engine import train
+from facesr.engine.dry_run import dry_run
 from facesr.engine.preflight import check_discriminator, check_schedule
 from facesr.evaluation.metrics import build_metrics
 from facesr.models.build import build_restorer, count_macs, count_parameters
@@ -178,22 +177,23 @@ def prepare(entries: list, args) -> tuple:
     for entry in entries:
         if not list(_finished(entry, args)):
             _require_trainable(entry, infos, args)
-    if args.cost != 'cpu_hours':  # else what an iteration takes is not known yet
+    if args.cost == 'cpu_hours':  # what an iteration takes may not be known yet
+        for entry in entries:
+            require_same(entry, *calibration_config(entry, args), args)
+    else:
         for trial in trials_of(entries, recipes, args):
             _text_of(trial, args)
     return recipes, infos
 
 
 def _require_trainable(entry: Entry, infos: list, args) -> None:
-    """Build what an entry's runs need, down to a first batch: what is wrong shows before hours were spent on others."""
+    """Take a step as an entry's runs do, and validate: what is wrong shows before hours were spent on others."""
     cfg = race_config(entry, PROBE, args)
     with TemporaryDirectory(prefix='race_') as folder:
         cfg.data.train.ann_file = str(Path(folder, ANNOTATION))
         write_annotation(infos, cfg.data.train.ann_file)
         try:
-            model = train.prepare(cfg)[0]
-            train.build_runner(model, cfg, logging.getLogger('race'))
-            train.build_stream(cfg, model=model).next()
+            dry_run(cfg)
         except UserError as error:
             raise UserError(f'{entry.label}: {error}') from error
 
@@ -316,6 +316,11 @@ def earlier_results(args) -> dict:
     if not set(SETTINGS) <= settings:
         raise UserError(f'{path}: is of an earlier race.py, which kept other files; give another --out-dir')
     return found
+
+
+def calibration_config(entry: Entry, args) -> tuple:
+    """The config that an entry is calibrated with: where it is kept, and its text."""
+    return args.out_dir / entry.label / 'calibration.py', config_text(race_config(entry, PROBE, args))
 
 
 def calibration_of(entry: Entry, args) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from facesr.checkpoint.io import newest_of, read_checkpoint
-from facesr.checkpoint.weights import GENERATOR, NOTICE, generator_weights, notice_of
+from facesr.checkpoint.weights import GENERATOR, NOTICE, generator_weights, notice_of, tell_notice
 from facesr.utils.errors import CheckpointError
 from facesr.utils.files import atomic_path, file_sha256, is_there, output_file
 from facesr.utils.versions import version
@@ -36,6 +36,8 @@ def interpolate(psnr_checkpoint: str | Path, gan_checkpoint: str | Path, alpha: 
     """
     path = output_file(out, '.pth')
     ends = [read_checkpoint(checkpoint) for checkpoint in (psnr_checkpoint, gan_checkpoint)]
+    for end, source in zip(ends, (psnr_checkpoint, gan_checkpoint), strict=True):
+        tell_notice(end, source)
     psnr, gan = (_finite_weights(end, source, ema)
                  for end, source in zip(ends, (psnr_checkpoint, gan_checkpoint), strict=True))
     _require_same_generator(psnr, gan, psnr_checkpoint, gan_checkpoint)

@@ -72,8 +72,14 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool
     model.load_state_dict(theirs)
     if checkpoint['meta'].get(NOTICE):
         model.notice = checkpoint['meta'][NOTICE]
-        _tell(plain(f'{Path(path).name}: {model.notice}'))
+        tell_notice(checkpoint, path)
     return fresh
+
+
+def tell_notice(checkpoint: dict, path: str | Path) -> None:
+    """Tell on stderr what a checkpoint from `read_checkpoint` has as a notice, once."""
+    if checkpoint['meta'].get(NOTICE):
+        _tell(plain(f'{Path(path).name}: {checkpoint["meta"][NOTICE]}'))
 
 
 def notice_of(*texts: str | None) -> dict:

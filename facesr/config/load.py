@@ -287,12 +287,20 @@ def _replace_degradation(cfg: Config, told: list) -> None:
     """Let `Degrade` do what MMEditing's transforms do in the training pipelines, where that is the same."""
     for dataset in train_dataset_cfgs(cfg) if cfg.degrade == FAST else ():
         pipeline, why = recognise(dataset.get('pipeline', []))
+        if not why and pipeline is not dataset.get('pipeline') and _another_degradation(pipeline, cfg):
+            why = 'the key "degradation" is another one than they are, and theirs is in the pipeline'
         if why:
             told.append(f"data.train.pipeline: MMEditing's own transforms make the LQ images, for {why}")
         elif pipeline is not dataset.get('pipeline'):
             told.append('data.train.pipeline: Degrade makes the LQ images, drawn from the same distribution as by '
                         "MMEditing's transforms, in less time (degrade=stock keeps those)")
             dataset.pipeline = pipeline
+
+
+def _another_degradation(pipeline: list, cfg: Config) -> bool:
+    """Whether the top-level `degradation`, perhaps of a base, is another one than a pipeline's own."""
+    own = next(transform for transform in pipeline if transform['type'] == 'Degrade')
+    return cfg.get('degradation') not in (None, own['degradation'])
 
 
 def _apply_degradation(cfg: Config) -> None:

@@ -13,10 +13,12 @@ from facesr.config import Config, notices
 from facesr.datasets.batch_stream import to_device
 from facesr.engine.hooks.eval_hook import SREvalHook
 from facesr.engine.preflight import advice
+from facesr.engine.runner import TRACEBACK, reason_of
 from facesr.engine.train import build_runner, build_stream, prepare
 from facesr.evaluation.evaluator import evaluate_loader, mean_metrics
 from facesr.models.build import count_discriminator
 from facesr.models.training_memory import TrainingMemory, training_memory
+from facesr.utils.errors import UserError
 from facesr.utils.memory import GIB, MIB, format_peak, peak_memory
 from facesr.utils.precision import amp_dtype
 
@@ -71,8 +73,13 @@ def dry_run(cfg: Config, validate: bool = True) -> DryRun:
     model.train()
     times = range(2 if runner.device.type == 'cuda' or cfg.get('compile') else 1)
     for _ in times:
-        with runner.readable_failures():
-            step_time, outputs = _timed(lambda: model.train_step(batch, runner.optimizer), runner.device)
+        try:
+            with runner.readable_failures():
+                step_time, outputs = _timed(lambda: model.train_step(batch, runner.optimizer), runner.device)
+        except UserError:
+            raise
+        except Exception as error:  # of a value that only computing finds wrong; as training says it
+            raise UserError(f'in iteration 1: {reason_of(error)}; {TRACEBACK}') from error
     losses = outputs['log_vars']
     losses = dict(loss=losses['loss']) if 'loss' in losses else losses  # MMEditing's adversarial ones have no sum
 

@@ -186,7 +186,7 @@ class SRIterBasedRunner(IterBasedRunner):
         try:
             self._restore_states(stored)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
-            raise CheckpointError(f'{path}: its state of training cannot be gone on from ({_reason(error)})') from error
+            raise CheckpointError(f'{path}: its state of training cannot be gone on from ({reason_of(error)})') from error
 
     def _restore_states(self, stored: dict) -> None:
         """All that checkpoints of MMEditing lack."""
@@ -210,7 +210,7 @@ class SRIterBasedRunner(IterBasedRunner):
             optimizer.load_state_dict(state)
             _require_shapes(optimizer)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-            raise CheckpointError(f'{path}: its optimizer does not fit this config ({_reason(error)})') from error
+            raise CheckpointError(f'{path}: its optimizer does not fit this config ({reason_of(error)})') from error
         for group, settings in zip(optimizer.param_groups, configured, strict=True):
             group.update(settings, initial_lr=settings['lr'])
 
@@ -290,7 +290,7 @@ class SRIterBasedRunner(IterBasedRunner):
                     problem = OutOfMemory(self._out_of_memory())
                 else:
                     problem = UserError(f'the batch of iteration {self.iter + 1} could not be made: '
-                                        f'{_reason(error)}; {TRACEBACK}')
+                                        f'{reason_of(error)}; {TRACEBACK}')
                     problem.__cause__ = error
                 wish = FAIL
         if self.agree(wish, problem) == STOP:
@@ -325,7 +325,7 @@ class SRIterBasedRunner(IterBasedRunner):
 
     def _failed(self, error: Exception) -> UserError:
         """What to say of a failure, after saving unless the weights were being changed."""
-        message = f'in iteration {self.iter + 1}: {_reason(error)}'
+        message = f'in iteration {self.iter + 1}: {reason_of(error)}'
         # Other ranks may go on: alone this one cannot save.
         if dist.world_size() == 1 and not (self._computing and getattr(self._update(), 'stepping', True)):
             message += f'; {self._what_is_saved()}'
@@ -391,7 +391,7 @@ class SRIterBasedRunner(IterBasedRunner):
         return getattr(self.model, 'update', None)  # MMEditing's own restorers have none
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """An exception in one line; from a loading process it comes with that one's traceback, its own line last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if lines and lines[0].startswith('Caught '):

@@ -15,6 +15,7 @@ from facesr.utils.images import DAMAGED, deep_colour, opened_image
 
 SOFTWARE = 'facesr tools/restore.py'  # in each PNG that is written, to know it again
 ALPHA, GREY = ('LA', 'La', 'PA', 'RGBA', 'RGBa'), ('1', 'L', 'LA', 'La')  # Pillow's modes
+AS_OPENCV = ('RGB;', 'RGBA;', 'LA;')  # how 16-bit colours may be stored
 PROFILES = {b'RGB ': False, b'GRAY': True}  # colour spaces of ICC profiles, and whether they are for grey images
 # What damaged files, and such that memory does not suffice for, raise besides `DAMAGED`, as seen with changed bytes.
 MORE_DAMAGE = (TypeError, EOFError, IndexError, KeyError, struct.error, MemoryError)
@@ -58,9 +59,9 @@ def _as_photo(path, image) -> Photo:
     notes, frames, profile = [], getattr(image, 'n_frames', 1), image.info.get('icc_profile')
     if frames > 1:
         notes.append('has several frames or pages, of which the first was restored')
-    upright, was_deeper = _upright(_with_8_bits(path, image), image)
-    if was_deeper:
+    if image.mode.startswith('I') or deep_colour(image):
         notes.append('16-bit, restored with 8 bits')
+    upright = ImageOps.exif_transpose(_with_8_bits(path, image))
     grey, transparent = upright.mode in GREY, upright.mode in ALPHA or 'transparency' in upright.info
     try:
         full = upright.convert('RGBA' if transparent else 'RGB')
@@ -73,27 +74,31 @@ def _as_photo(path, image) -> Photo:
     return Photo(np.asarray(full.convert('RGB')), alpha, grey, profile or None, tuple(notes))
 
 
-def _upright(image, original) -> tuple:
-    """The image as its EXIF orientation says, and whether it is another than the original."""
-    orientation = original.getexif().get(ExifTags.Base.Orientation)
-    if image is not original and orientation:
-        image.getexif()[ExifTags.Base.Orientation] = orientation
-    return ImageOps.exif_transpose(image), image is not original
-
-
 def _with_8_bits(path, image):
-    """The image itself, or a 16-bit one scaled by 255 / 65535 (Pillow alone would drop the lower bits of RGB)."""
+    """The image itself, or a 16-bit one scaled by 255 / 65535 (Pillow alone would drop the lower bits of colours, and
+    does of those that OpenCV reads otherwise: CMYK, alpha that colours are multiplied by); its EXIF data say what is
+    left to turn.
+    """
     if image.mode == 'F' or (image.mode == 'I' and image.format not in ('PNG', 'PPM')):  # whose I has 16 bits
         raise UserError(f'{path}: has values of 32 bits, of which none is known to be white; save it with 8 or 16')
     if image.mode.startswith('I'):
-        return Image.fromarray(_scaled(np.asarray(image)))
-    if deep_colour(image):
+        return _to_turn(Image.fromarray(_scaled(np.asarray(image))), image)
+    if deep_colour(image).startswith(AS_OPENCV):
         array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
         if array is not None and array.dtype == np.uint16:
             order = cv2.COLOR_BGRA2RGBA if array.shape[2] == 4 else cv2.COLOR_BGR2RGB
             deep = Image.fromarray(_scaled(cv2.cvtColor(array, order)))
-            return deep.convert('LA') if image.mode == 'LA' else deep
+            deep = deep.convert('LA') if image.mode == 'LA' else deep
+            return deep if image.format == 'TIFF' else _to_turn(deep, image)  # OpenCV turns TIFFs itself
     image.load()
+    return image
+
+
+def _to_turn(image, original):
+    """With the orientation of the original's EXIF data."""
+    orientation = original.getexif().get(ExifTags.Base.Orientation)
+    if orientation:
+        image.getexif()[ExifTags.Base.Orientation] = orientation
     return image
 
 

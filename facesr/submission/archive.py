@@ -10,7 +10,7 @@ from pathlib import Path
 from facesr.submission.scoring import verify_zip
 from facesr.utils.errors import UserError
 from facesr.utils.files import as_json, atomic_path, file_sha256, write_atomic
-from facesr.utils.ownership import ZIPPED
+from facesr.utils.ownership import ZIPPED, require_replaceable
 from facesr.utils.versions import versions
 
 RECORD = 'submission.json'
@@ -63,14 +63,14 @@ def require_no_other_record(zip_file: str | Path) -> None:
     """See that `submission.json` may be written beside a zip.
 
     Raises:
-        UserError: There is one, of another zip that is still there.
+        UserError: There is one, of another zip that is still there, or a file that no tool wrote.
     """
     record = Path(zip_file).with_name(RECORD)
-    try:
-        other = json.loads(record.read_text())['zip']
-    except (OSError, ValueError, KeyError, TypeError):
+    require_replaceable(record)
+    if not record.is_file() or not record.stat().st_size:
         return
-    if other != Path(zip_file).name and record.with_name(str(other)).exists():
+    other = json.loads(record.read_text()).get('zip')
+    if other not in (None, Path(zip_file).name) and record.with_name(str(other)).exists():
         raise UserError(f'{record}: is about {other}, which is still there; write the zip into another folder')
 
 

@@ -1,6 +1,7 @@
 """Image files: which there are in a folder, reading, and writing PNGs. Images are RGB; OpenCV's BGR stays in here."""
 import io
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ IMG_EXTENSIONS = ('.jpg', '.JPG', '.jpeg', '.JPEG', '.png', '.PNG', '.ppm', '.PP
                   '.tiff', '.TIFF')
 # Images that Pillow would open but MMEditing's datasets pass over without a word.
 UNREAD = ('.webp', '.gif', '.avif', '.heic', '.jp2', '.jfif')
+DEEP = re.compile(r'(RGB[AXa]?|LA|CMYK);16')  # raw modes of Pillow; BGR;16 has 16 bits a pixel
 # What Pillow raises on damaged (or absurdly large) files.
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS  # of an image, and of all that are read at a time: 89 million
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)  # such are refused here
@@ -72,8 +74,11 @@ def opened_image(path: str | Path) -> Iterator[Image.Image]:
 
 def deep_colour(image: Image.Image) -> str:
     """What is in an open file of 16-bit colour ('RGB;16B'), of which Pillow makes 8 bits; '' for all others."""
-    raw = [str(part) for tile in image.tile for part in np.atleast_1d(tile[3]) if ';16' in str(part)]
-    return raw[0] if raw and not image.mode.startswith('I') else ''
+    for tile in image.tile:
+        raw = tile[3] if isinstance(tile[3], str) else next(iter(tile[3] or ()), None)
+        if isinstance(raw, str) and DEEP.match(raw):
+            return raw
+    return ''
 
 
 def decode_image(data: bytes, path: str | Path, turned: bool = True) -> np.ndarray:

@@ -8,10 +8,11 @@ from facesr.utils.errors import UserError
 
 FIGURE = 'facesr, a figure'  # in each PNG and SVG of a figure
 MARKDOWN = '<!-- written by tools/compare.py -->\n'  # begins it
-HTML = '<meta name="generator" content="facesr">'
+HTML = """content="default-src 'none'; img-src data:; style-src 'unsafe-inline';"""  # of a report
 ZIPPED = (1980, 1, 1, 0, 0, 0)  # the date of all that is in a zip to hand in
-# Of a JSON file with metrics, scores, a comparison, or a table of models.
-JSON = ({'mean', 'images'}, {'bootstrap', 'entries'}, {'caption', 'rows'})
+# Keys of a JSON file with metrics, a score, a comparison, a table of models, or the record of a zip.
+JSON = ({'mean', 'images', 'conventions'}, {'mean', 'images', 'predictions'}, {'bootstrap', 'entries'},
+        {'caption', 'rows'}, {'zip', 'zip_sha256'})
 BEGINNING = 2000  # bytes that have a mark
 
 
@@ -26,7 +27,8 @@ def require_replaceable(path: str | Path) -> None:
     path = Path(path)
     is_ours = KINDS.get(path.suffix.lower())
     if is_ours and path.is_file() and path.stat().st_size and not is_ours(path):
-        raise UserError(f'{path}: is there and was not made by this tool; give another name, or remove it')
+        raise UserError(f'{path}: is there and was not made by this tool, or by an earlier version of it; '
+                        'give another name, or remove it')
 
 
 def _figure(path: Path) -> bool:
@@ -38,12 +40,17 @@ def _figure(path: Path) -> bool:
         return False
 
 
-def _beginning(mark: str) -> Callable:
+def _marked(mark: str) -> Callable:
     def is_ours(path: Path) -> bool:
         with path.open('rb') as file:
             return mark.encode() in file.read(BEGINNING)
 
     return is_ours
+
+
+def _markdown(path: Path) -> bool:
+    with path.open('rb') as file:
+        return file.read(len(MARKDOWN)) == MARKDOWN.encode()  # a user may have put something before it
 
 
 def _results(path: Path) -> bool:
@@ -58,9 +65,9 @@ def _zip(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return all(part.date_time == ZIPPED and part.filename.endswith('.png') for part in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError):
         return False
 
 
-KINDS = {'.png': _figure, '.svg': _beginning(FIGURE), '.md': _beginning(MARKDOWN), '.html': _beginning(HTML),
+KINDS = {'.png': _figure, '.svg': _marked(FIGURE), '.md': _markdown, '.html': _marked(HTML),
          '.json': _results, '.zip': _zip}

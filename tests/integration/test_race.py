@@ -163,6 +163,7 @@ def test_an_entry_that_was_not_trained_may_change_or_go(race_here, prepare, monk
     (['a=configs/esrgan_ffhq.py'], 'takes patches of 128x128 alone'),
     ([f'a={TINY}', f'b={TINY} optimizers.generator.weight_decoy=3'], 'b: config key "optimizers": .*weight_decoy'),
     ([f'a={TINY}', f'b={TINY} data.train.pipeline.1.flip_ratio=two'], 'b: .*"data.train.pipeline": Flip cannot'),
+    ([f'a={TINY}', f'b={TINY} model.pixel_loss.loss_weight=abc'], 'b: in iteration 1: TypeError'),
     ([f'a={TINY}', f'b={TINY} lr_config.policy=Cosin'], 'b: config key "lr_config": .*Cosin'),
 ])
 def test_mistakes_are_one_line(entries, message, prepare, tmp_path):
@@ -238,6 +239,10 @@ def test_equal_cpu_time(race_here, prepare, monkeypatch, tmp_path):
     out, found = race_here(*entries, '--cpu-hours', '0.0001', '0.0002', *how, '--only', 'b')
     assert 'b, CPU seconds of an iteration: done (1 of 1)' in out  # of another b
     assert (tmp_path / 'race/a/calibration.json').read_bytes() == measured
+    before = (tmp_path / 'race/race.json').read_bytes()
+    with pytest.raises(SystemExit, match='2'):
+        race_here(f'{entries[0]} ema=0.5', entries[1], '--cpu-hours', '0.0001', '0.0002', *how)
+    assert (tmp_path / 'race/race.json').read_bytes() == before
     assert [(row['label'], row['iterations']) for row in found['results']] == [('a', row['iterations']), ('b', 3)]
     assert json.loads((tmp_path / 'race/b/cpu_hours_0.0002/seed_0.json').read_text())['iterations'] == 6
 

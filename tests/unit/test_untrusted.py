@@ -120,6 +120,9 @@ def test_a_flipped_bit_in_safetensors_is_noticed(tmp_path):
         assert now['meta'] == before['meta'] and all(
             value.equal(before['state_dict'][name]) for name, value in now['state_dict'].items())
     assert noticed > 250
+    path.write_bytes(whole.replace(b'sha256', b'shq256'))
+    with pytest.raises(UserError, match='is damaged'):
+        read_checkpoint(path)
     data = bytearray(whole)
     data[-1] ^= 1
     path.write_bytes(data)

@@ -8,6 +8,7 @@ from test_logs import train, val, write_log
 
 from facesr.analysis.figures.curves import COLOURS, curve_figures, moving_average, plot_curves
 from facesr.analysis.logs import read_runs
+from facesr.utils.errors import UserError
 
 
 def write_run(folder, end, step=100, **metrics):
@@ -108,6 +109,15 @@ def test_the_files_are_the_same_when_made_twice(tmp_path):
         with Image.open(path) as image:
             assert image.format == 'PNG' and image.width > 500
     assert b'<svg' in first[1] and b'dc:date' not in first[1]
+
+
+@pytest.mark.parametrize('name', ['psnr.png', 'psnr.svg'])
+def test_a_picture_that_is_none_of_them_stays(tmp_path, name):
+    write_log(tmp_path / '1.log.json', *[train(i, 1 / i) for i in range(1, 5)])
+    (tmp_path / name).write_text('mine')
+    with pytest.raises(UserError, match=f'{name}: is there and was not made by this tool'):
+        plot_curves(read_runs([tmp_path]), tmp_path)
+    assert (tmp_path / name).read_text() == 'mine' and not list(tmp_path.glob('loss*'))
 
 
 def write_text(path):

@@ -3,6 +3,7 @@ import argparse
 import pytest
 import torch
 
+from facesr.checkpoint import weights
 from facesr.checkpoint.interpolation import interpolate
 from facesr.checkpoint.io import read_checkpoint
 from facesr.utils.errors import CheckpointError, UserError
@@ -48,11 +49,13 @@ def test_weights_are_between(alpha, ema, pair, tmp_path):
 
 @pytest.mark.parametrize('ends, made', [(('Be good', None), 'Be good'), ((None, 'Be good'), 'Be good'),
                                         (('Be good', 'Be good'), 'Be good'), (('Be', 'good'), 'Be good')])
-def test_the_notices_of_both_go_with_it(ends, made, tmp_path):
+def test_the_notices_of_both_go_with_it(ends, made, tmp_path, capsys):
     paths = [tmp_path / name for name in ('psnr.pth', 'gan_.pth')]
     for path, notice in zip(paths, ends, strict=True):
         checkpoint(path, **dict(notice=notice) if notice else {})
+    weights._tell.cache_clear()
     assert read_checkpoint(interpolate(*paths, 0.5, tmp_path / 'out.pth'))['meta']['notice'] == made
+    assert capsys.readouterr().err.count('note: ') == sum(map(bool, ends))
 
 
 def test_another_file_is_never_replaced(pair, tmp_path):

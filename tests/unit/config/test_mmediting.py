@@ -95,6 +95,13 @@ def test_another_degradation_stays_theirs(line, why, written):
     assert any(why in told for told in notices(cfg)), notices(cfg)
 
 
+def test_a_degradation_of_a_base_does_not_take_the_place_of_one_that_is_written_out(written):
+    """The key of the base would replace what the pipeline says."""
+    cfg = written('degradation = [dict(type="RandomBlur", keys=["lq"], params=dict(kernel_size=[41]))]')
+    assert 'Degrade' not in types(cfg.data.train.pipeline) and 'RandomBlur' in types(cfg.data.train.pipeline)
+    assert any('the key "degradation" is another one' in told for told in notices(cfg)), notices(cfg)
+
+
 def test_augmentations_of_8_bit_images_stay_before_it(written):
     cfg = written('train_pipeline.insert(1, dict(type="RandomRotation", keys=["gt"], degrees=25))')
     assert types(cfg.data.train.pipeline)[:3] == ['LoadImageFromFile', 'RandomRotation', 'Degrade']

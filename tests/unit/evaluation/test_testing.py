@@ -102,6 +102,10 @@ def test_an_output_that_is_something_else_is_refused_at_once(refused, checkpoint
     before = checkpoint.read_bytes()
     line = refused('test.py', *arguments, '--zip', tmp_path / 'a.zip', '--out', tmp_path / 'submission.json')
     assert 'is where the record of the zip goes' in line
+    (tmp_path / 'submission.json').write_text('{"my": "own"}')
+    assert 'submission.json: is there and was not made by this tool' in refused(
+        'test.py', *arguments, '--zip', tmp_path / 'a.zip')
+    assert (tmp_path / 'submission.json').read_text() == '{"my": "own"}'
     for option, path in (('--zip', tmp_path), ('--out', tmp_path), ('--zip', checkpoint)):
         line = refused('test.py', *arguments, option, path, '--cfg-options', *SMALL_OPTIONS)
         assert 'give the name of a .' in line

@@ -1,5 +1,6 @@
 import errno
 import shutil
+import struct
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -122,6 +123,12 @@ def test_palettes_black_and_white_and_cmyk_become_rgb_or_grey(tmp_path):
     assert output.mode == 'RGB' and np.array_equal(np.asarray(output), fourfold(RGB))
 
 
+def turned(image, orientation):
+    """An image as EXIF's orientation wants it shown."""
+    return {1: image, 2: image[:, ::-1], 3: image[::-1, ::-1], 4: image[::-1], 5: image.swapaxes(0, 1),
+            6: np.rot90(image, -1), 7: image[::-1, ::-1].swapaxes(0, 1), 8: np.rot90(image)}[orientation]
+
+
 @pytest.mark.parametrize('suffix', ['png', 'tif'])
 @pytest.mark.parametrize('channels', [1, 3, 4])
 def test_16_bits_become_8_as_bright_as_they_were(tmp_path, channels, suffix):
@@ -136,6 +143,47 @@ def test_16_bits_become_8_as_bright_as_they_were(tmp_path, channels, suffix):
         assert np.array_equal(np.asarray(photo.alpha), (values[..., 3] / 257).round())
 
 
+def deep_tiff(path, values, orientation=1, extra=None, photometric=2):
+    """A TIFF of uint16 (h, w, c), which neither Pillow nor OpenCV writes with an orientation."""
+    height, width, channels = values.shape
+    entries = {256: width, 257: height, 259: 1, 262: photometric, 273: 8, 274: orientation, 277: channels, 278: height,
+               279: values.nbytes, **({} if extra is None else {338: extra})}
+    data = values.astype('<u2').tobytes()
+    bits = struct.pack(f'<{channels}H', *[16] * channels)
+    table = [struct.pack('<HHII', tag, 4, 1, value) for tag, value in entries.items()]
+    table.append(struct.pack('<HHII', 258, 3, channels, 8 + len(data)))
+    table.sort(key=lambda entry: struct.unpack('<H', entry[:2]))
+    path.write_bytes(b'II*\0' + struct.pack('<I', 8 + len(data + bits)) + data + bits + struct.pack('<H', len(table))
+                     + b''.join(table) + bytes(4))
+    return path
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_a_16_bit_tiff_is_turned_once(tmp_path, orientation):
+    photo = read_photo(deep_tiff(tmp_path / 'x.tif', np.uint16(RGB) * 257, orientation))
+    assert np.array_equal(photo.rgb, turned(RGB, orientation)) and '16-bit' in photo.notes[0]
+
+
+@pytest.mark.parametrize('extra, alpha, colour', [(0, None, 100), (1, 128, 199), (2, 128, 100)])
+def test_the_alpha_of_a_16_bit_tiff_is_what_the_file_says(tmp_path, extra, alpha, colour):
+    values = np.full((4, 5, 4), 100 * 257, np.uint16)
+    values[..., 3] = 128 * 257
+    photo = read_photo(deep_tiff(tmp_path / 'x.tif', values, extra=extra))
+    assert abs(int(photo.rgb[0, 0, 0]) - colour) <= 1 and '16-bit' in photo.notes[0]
+    assert alpha is photo.alpha or photo.alpha.getpixel((0, 0)) == alpha
+
+
+def test_16_bit_cmyk_is_read_in_silence(tmp_path, capfd):
+    photo = read_photo(deep_tiff(tmp_path / 'x.tif', np.zeros((4, 5, 4), np.uint16), photometric=5))
+    assert (photo.rgb == 255).all() and '16-bit' in photo.notes[0] and not capfd.readouterr().err
+
+
+@pytest.mark.parametrize('suffix', ['dds', 'bmp'])
+def test_what_else_pillow_reads_has_no_16_bits(tmp_path, suffix):
+    photo = read_photo(saved(tmp_path, RGB, f'x.{suffix}'))
+    assert np.array_equal(photo.rgb, RGB) and not photo.notes
+
+
 def test_values_whose_white_is_unknown_are_refused(tmp_path):
     path = saved(tmp_path, GREY.astype(np.float32), 'x.tif')
     with pytest.raises(UserError, match='x.tif: has values of 32 bits'):
@@ -147,8 +195,7 @@ def test_values_whose_white_is_unknown_are_refused(tmp_path):
 def test_exif_rotation_is_carried_out(tmp_path, orientation, depth):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    upright = {1: RGB, 2: RGB[:, ::-1], 3: RGB[::-1, ::-1], 4: RGB[::-1], 5: RGB.swapaxes(0, 1),
-               6: np.rot90(RGB, -1), 7: RGB[::-1, ::-1].swapaxes(0, 1), 8: np.rot90(RGB)}[orientation]
+    upright = turned(RGB, orientation)
     array = RGB if depth == 8 else GREY.astype(np.uint16) * 257
     photo = read_photo(saved(tmp_path, array, exif=exif))
     assert np.array_equal(photo.rgb, upright if depth == 8 else np.broadcast_to(upright[..., :1], upright.shape))
