@@ -18,8 +18,8 @@ from facesr.datasets.annotation import read_annotation, scan_folder, write_annot
 from facesr.engine.dry_run import dry_run
 from facesr.engine.preflight import check_discriminator, check_schedule
 from facesr.evaluation.metrics import build_metrics
-from facesr.models.build import build_restorer, count_macs, count_parameters
-from facesr.utils.errors import UserError
+from facesr.models.build import build_restorer, check_scale, count_macs, count_parameters
+from facesr.utils.errors import UserError, mistakes_in
 from facesr.utils.files import write_atomic
 
 UNITS = dict(iterations='iterations', faces='faces', macs='T multiply-adds', cpu_hours='CPU hours')  # by cost
@@ -116,7 +116,9 @@ def race_config(entry: Entry, iterations: int, args):
         raise UserError(f'{entry.label}: {min(same_for_all)} is the same for all entries; leave it out (--iterations, '
                         '--patch, --batch, --amp, --points and --seeds are for that)')
     defaults = {key: value for key, value in recipe.items() if value is not None}
-    options = {**defaults, **entry.options, **_short_schedule(cfg, iterations), **options}
+    with mistakes_in('lr_config'):
+        schedule = _short_schedule(cfg, iterations)
+    options = {**defaults, **entry.options, **schedule, **options}
     cfg = load_config(entry.config, options, args.data_root)
     if 'PSNR' not in build_metrics(cfg.get('test_cfg')):
         raise UserError(f'{entry.label}: test_cfg.metrics lacks PSNR, which is what is compared')
@@ -138,7 +140,7 @@ def _short_schedule(cfg, iterations: int) -> dict:
 
 
 def recipe_of(entry: Entry, args) -> Recipe:
-    """What an entry is made of; nothing is computed, as the network is on torch's meta device.
+    """What an entry is made of; multiply-adds are counted on torch's meta device.
 
     Raises:
         UserError: Its config is wrong.
@@ -147,6 +149,7 @@ def recipe_of(entry: Entry, args) -> Recipe:
     generator, patch = build_restorer(cfg).generator, cfg.get('gt_patch_size')
     if not patch:
         raise UserError(f'{entry.label}: gt_patch_size is {patch}; give the side of a training crop')
+    check_scale(generator, cfg)
     paper, scale = without_memory(generator).eval(), train_dataset_cfg(cfg).scale
     macs, patch_macs = (count_macs(paper, torch.rand(1, 3, side, side, device='meta')) for side in
                         (SIDE, patch // scale))

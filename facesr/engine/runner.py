@@ -186,7 +186,8 @@ class SRIterBasedRunner(IterBasedRunner):
         try:
             self._restore_states(stored)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
-            raise CheckpointError(f'{path}: its state of training cannot be gone on from ({reason_of(error)})') from error
+            raise CheckpointError(f'{path}: its state of training cannot be gone on from ({reason_of(error)})'
+                                  ) from error
 
     def _restore_states(self, stored: dict) -> None:
         """All that checkpoints of MMEditing lack."""

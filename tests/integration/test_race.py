@@ -164,6 +164,8 @@ def test_an_entry_that_was_not_trained_may_change_or_go(race_here, prepare, monk
     ([f'a={TINY}', f'b={TINY} optimizers.generator.weight_decoy=3'], 'b: config key "optimizers": .*weight_decoy'),
     ([f'a={TINY}', f'b={TINY} data.train.pipeline.1.flip_ratio=two'], 'b: .*"data.train.pipeline": Flip cannot'),
     ([f'a={TINY}', f'b={TINY} model.pixel_loss.loss_weight=abc'], 'b: in iteration 1: TypeError'),
+    ([f'a={TINY}', f'b={TINY} lr_config.step=[a]'], 'config key "lr_config"'),
+    ([f'a={TINY}', f'b={TINY} model.generator.mid_channels=0'], 'config key "model'),
     ([f'a={TINY}', f'b={TINY} lr_config.policy=Cosin'], 'b: config key "lr_config": .*Cosin'),
 ])
 def test_mistakes_are_one_line(entries, message, prepare, tmp_path):
