@@ -256,9 +256,10 @@ def require_same(entry: Entry, config: Path, text: str, args) -> bool:
     """
     same = config.exists() and config.read_text() == text
     if config.exists() and not same:
-        for trained in (*_finished(entry, args), *(args.out_dir / entry.label).glob('*/seed_*/*.pth')):
-            raise UserError(f'{config}: the entry {entry.label} was another one when it was trained ({trained.name}); '
-                            'give it another label')
+        trained = [*_finished(entry, args), *(args.out_dir / entry.label).glob('*/seed_*/*.pth')]
+        if trained:
+            raise UserError(f'{config}: the entry {entry.label} was another one when it was trained '
+                            f'({trained[0].name}); give it another label')
     return same
 
 

@@ -13,8 +13,9 @@ CONFIG = 'configs/sample/naf_unet_sample.py'
 WORK_DIR = 'work_dirs/naf_unet_sample'
 WEIGHTS = 'naf_unet_ffhq'  # of those in the box, those for LQ like the sample's
 
-PICTURES = ('sample_restored/comparison.png', *(f'naf_unet_sample/{name}' for name in (
-    'comparison.png', 'degradation.png', 'curves/loss.png', 'curves/loss.svg', 'curves/psnr.png', 'curves/psnr.svg')))
+RESTORED = 'work_dirs/sample_restored'
+PICTURES = [f'{RESTORED}/comparison.png', *(f'{WORK_DIR}/{name}' for name in (
+    'comparison.png', 'degradation.png', 'curves/loss.png', 'curves/loss.svg', 'curves/psnr.png', 'curves/psnr.svg'))]
 
 
 def run_demo() -> dict:
@@ -30,12 +31,12 @@ def run_demo() -> dict:
     """
     _tool('make_sample.py')
     made = {
-        'restored by the weights in the box': 'work_dirs/sample_restored/hq',
-        'LQ | bicubic | HQ | GT of those': 'work_dirs/sample_restored/comparison.png',
+        'restored by the weights in the box': f'{RESTORED}/hq',
+        'LQ | bicubic | HQ | GT of those': f'{RESTORED}/comparison.png',
     }
     hq, picture = made.values()
     for name in PICTURES:  # of an earlier version, which the tools do not know as their own
-        (ROOT / 'work_dirs' / name).unlink(missing_ok=True)
+        (ROOT / name).unlink(missing_ok=True)
     _tool('restore.py', 'data/sample/test/LQ', '--weights', WEIGHTS, '--out-dir', hq)
     _tool('show_results.py', '--weights', WEIGHTS, '--data-root', 'data/sample', '--out', picture)
     _tool('make_annotation.py', 'data/sample/train/GT', 'annotations/sample_train.txt')

@@ -11,7 +11,8 @@ from facesr.utils.errors import CheckpointError, DamagedCheckpoint, UserError
 
 DIGEST, PRECISION = 'sha256', 'precision'  # among what a file says about itself
 DIGITS = 64  # of a SHA-256
-# One entry of metadata, of JSON: the library writes several in random order, and no file twice. Of a checkpoint's meta.
+# The one entry of the metadata, which holds all as JSON: the library writes several in random order, so that no file
+# would come out the same twice. Also the entry of a checkpoint's `meta` that goes on with its weights.
 ABOUT = 'facesr'
 
 
