@@ -26,13 +26,20 @@ def batches(cfg, count=3):
 def test_both_places_make_the_same_samples(config, workers, tiny_config):
     options = {'data.train_dataloader.samples_per_gpu': 3, 'gt_patch_size': 128, 'data.workers_per_gpu': workers}
     here, there = (batches(tiny_config(config, degrade_on=place, **options)) for place in ('loader', 'device'))
-    degradation, means = BatchDegradation(), []
+    degradation, alike, redrawn = BatchDegradation(), [], []
     for a, b in zip(here, there, strict=True):
+        plans = [meta['plan'] for meta in b['meta']]
         assert 'lq' not in b and b['gt'].shape == (3, 3, 512, 512)
-        lq, gt = degradation(b['gt'], [meta['plan'] for meta in b['meta']])
+        lq, gt = degradation(b['gt'], plans)
         assert a['lq'].shape == lq.shape == (3, 3, 32, 32) and torch.equal(a['gt'], gt)
-        means.append(float((a['lq'] - lq).abs().mean()) * 255)
-    assert max(means) < 0.3 and np.mean(means) < 0.1
+        for plan, mean in zip(plans, ((a['lq'] - lq).abs().mean((1, 2, 3)) * 255).tolist(), strict=True):
+            (alike if mean < 0.3 else redrawn).append((plan, mean))
+    assert np.mean([mean for _, mean in alike]) < 0.1
+    # Where rounding puts one pixel at another level, Poisson's generator draws other noise for those after it: which of
+    # nine samples that is, if any, depends on the CPU.
+    assert len(redrawn) <= 1
+    for plan, mean in redrawn:
+        assert mean < 3 and any(getattr(step, 'kind', None) == 'poisson' for step in plan.steps)
 
 
 def test_lq_and_gt_patches_belong_together(tiny_config):
