@@ -11,9 +11,9 @@ from facesr.utils.errors import UserError, report_user_errors
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = 'configs/sample/naf_unet_sample.py'
 WORK_DIR = 'work_dirs/naf_unet_sample'
+RESTORED = 'work_dirs/sample_restored'
 WEIGHTS = 'naf_unet_ffhq'  # of those in the box, those for LQ like the sample's
 
-RESTORED = 'work_dirs/sample_restored'
 PICTURES = [f'{RESTORED}/comparison.png', *(f'{WORK_DIR}/{name}' for name in (
     'comparison.png', 'degradation.png', 'curves/loss.png', 'curves/loss.svg', 'curves/psnr.png', 'curves/psnr.svg'))]
 
