@@ -1,4 +1,6 @@
 """What is looked at before a run starts, so that it does not fail hours later or with a traceback."""
+from numbers import Real
+
 import torch
 
 from facesr.config import DEVICE, Config, batch_size, check_keys, train_dataset_cfg
@@ -6,6 +8,8 @@ from facesr.models.build import is_face_restorer
 from facesr.utils.errors import UserError
 
 DISCRIMINATOR_SIZES = dict(ModifiedVGG=128)  # sides of the images that they take
+# Keys of mmcv's and MMEditing's schedules that are looked at by the first iteration only.
+RATES = ('min_lr', 'min_lr_ratio', 'power', 'gamma', 'target_lr', 'start', 'interval')
 # The keys about how a step is computed, with the values that leave it as MMEditing computes it.
 PLAIN_STEP = dict(amp=None, accumulation_steps=1, grad_clip=None, channels_last=False, compile=False, ema=None)
 
@@ -54,18 +58,24 @@ def check_discriminator(cfg: Config) -> None:
 
 
 def check_schedule(cfg: Config) -> None:
-    """mmcv's cosine restarts fail in the middle of training when the periods end too early.
+    """What mmcv's schedules look at in the first iteration, or, as cosine restarts, in the middle of training.
 
     Raises:
-        UserError: `lr_config.periods` end before `total_iters`, or do not go with `restart_weights`.
+        UserError: A value of `lr_config` is no number, or its periods end before `total_iters` or do not go with
+            `restart_weights`.
     """
     lr_config = cfg.get('lr_config') or {}
+    for key in RATES:
+        if not isinstance(lr_config.get(key), Real | None):
+            raise UserError(f'config key "lr_config.{key}" is {lr_config[key]!r}, which is no number; give one')
     if lr_config.get('policy') != 'CosineRestart':
         return
     periods, weights = lr_config.get('periods'), lr_config.get('restart_weights')
-    if not all(isinstance(value, (list, tuple)) for value in (periods, weights)) or len(periods) != len(weights):
+    lists = all(isinstance(value, (list, tuple)) and all(isinstance(one, Real) for one in value)
+                for value in (periods, weights))
+    if not lists or len(periods) != len(weights):
         raise UserError(f'config keys "lr_config.periods" {periods!r} and "lr_config.restart_weights" {weights!r}: '
-                        'give two lists of the same length, as [150000,150000] and [1,1]')
+                        'give two lists of numbers, of the same length, as [150000,150000] and [1,1]')
     if sum(periods) < cfg.total_iters:
         raise UserError(f'total_iters is {cfg.total_iters}, but lr_config.periods {list(periods)} end at '
                         f'{sum(periods)}; set for example --cfg-options {longer(cfg, cfg.total_iters)}')

@@ -75,7 +75,9 @@ def opened_image(path: str | Path) -> Iterator[Image.Image]:
 def deep_colour(image: Image.Image) -> str:
     """What is in an open file of 16-bit colour ('RGB;16B'), of which Pillow makes 8 bits; '' for all others."""
     for tile in image.tile:
-        raw = tile[3] if isinstance(tile[3], str) else next(iter(tile[3] or ()), None)
+        raw, *more = [tile[3]] if isinstance(tile[3], str) else tile[3] or [None]
+        if tile[0].startswith('ppm') and raw == 'RGB' and max(more, default=0) > 255:  # the value that is white
+            return 'PPM;16'
         if isinstance(raw, str) and DEEP.match(raw):
             return raw
     return ''

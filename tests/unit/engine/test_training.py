@@ -128,6 +128,8 @@ def test_a_best_checkpoint_that_is_gone_no_longer_counts(tiny_config, work):
     ({'test_cfg.metrics': ['FID']}, '"test_cfg.metrics" is .*FID.*give some of PSNR, SSIM'),
     ({'test_cfg.metrics': ['SSIM']}, '"evaluation.save_best" is \'PSNR\''),
     ({'lr_config.periods': '[4'}, '"lr_config.periods"'),
+    ({'lr_config.periods': ['4']}, '"lr_config.periods" .*two lists of numbers'),
+    ({'lr_config.min_lr': '1e'}, '"lr_config.min_lr" is \'1e\', which is no number'),
     ({'gt_patch_size': 1024}, '"gt_patch_size" is 1024, but .* is only 512x512'),
     ({'model.pretrained': 'x.pth'}, 'use load_from'),
     ({'load_from': 'none.pth'}, 'none.pth: no such checkpoint'),

@@ -3,6 +3,7 @@ import shutil
 import struct
 import warnings
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -129,8 +130,7 @@ def turned(image, orientation):
             6: np.rot90(image, -1), 7: image[::-1, ::-1].swapaxes(0, 1), 8: np.rot90(image)}[orientation]
 
 
-@pytest.mark.parametrize('suffix', ['png', 'tif'])
-@pytest.mark.parametrize('channels', [1, 3, 4])
+@pytest.mark.parametrize('channels, suffix', [*product([1, 3, 4], ['png', 'tif']), (1, 'pgm'), (3, 'ppm')])
 def test_16_bits_become_8_as_bright_as_they_were(tmp_path, channels, suffix):
     values = np.linspace(0, 65535, 54 * channels).round().astype(np.uint16).reshape(6, 9, channels)
     cv2.imwrite(str(tmp_path / f'x.{suffix}'), values)  # BGR(A)
