@@ -2,6 +2,7 @@
 
 torch reads neither a zip's checksums nor whether its parts are compressed, and gives whatever values are in it.
 """
+import errno
 import math
 import os
 import zipfile
@@ -30,7 +31,7 @@ def check_archive(path) -> None:
 
     Raises:
         zipfile.BadZipFile: The zip is damaged, or would take more memory than it has bytes.
-        OSError: It may not be read.
+        OSError: It may not be read, or the disk fails.
     """
     with open(path, 'rb') as file:
         if file.read(len(ZIP)) != ZIP:
@@ -38,7 +39,14 @@ def check_archive(path) -> None:
     try:
         _read_all(path)
     except DAMAGE as error:
+        if isinstance(error, OSError) and not is_damage(error):
+            raise
         raise zipfile.BadZipFile(' '.join(str(error).split())) from error
+
+
+def is_damage(error: OSError) -> bool:
+    """Whether it comes from what is in a file (a place before its beginning), not from its disk or rights."""
+    return error.filename is None and error.errno in (None, errno.EINVAL)
 
 
 def _read_all(path) -> None:

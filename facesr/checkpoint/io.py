@@ -16,18 +16,21 @@ import torch
 from torch import nn
 
 from facesr.checkpoint.foreign import plain_checkpoint, read_mmengine
-from facesr.checkpoint.integrity import check_archive, check_shape
+from facesr.checkpoint.integrity import check_archive, check_shape, is_damage
 from facesr.checkpoint.naming import LATEST, numbered_checkpoints
 from facesr.checkpoint.safetensors import ABOUT, is_safetensors, read_safetensors
 from facesr.checkpoint.weights import GENERATOR, NOTICE, notice_of
 from facesr.utils.dist import unwrapped
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint
 from facesr.utils.files import require_space, write_atomic
+from facesr.utils.memory import enough_memory, is_out_of_memory
 from facesr.utils.versions import version
 
 # What torch raises on files that are something else; its unpickler takes texts for pickles.
 NOT_A_CHECKPOINT = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
                     AssertionError, struct.error, RecursionError, MemoryError, zipfile.BadZipFile)
+
+NO_ROOM = 'memory does not suffice to read it; free some, and run the same again'
 
 
 def save_checkpoint(path: str | Path, model: nn.Module, optimizer: dict | None = None, meta: dict | None = None,
@@ -110,7 +113,11 @@ def _read(path: Path, map_location) -> dict:
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except (*NOT_A_CHECKPOINT, OSError) as error:
         if isinstance(error, OSError) and error.filename is not None:
-            raise  # it may not be read; without a name it comes from torch's reader of a zip that is cut off
+            raise  # it may not be read
+        if isinstance(error, OSError) and not is_damage(error):
+            raise CheckpointError(f'{path}: cannot be read ({error.strerror}); run the same again when it can') from error
+        if is_out_of_memory(error) and zipfile.is_zipfile(path):  # whose checksums are right
+            raise CheckpointError(f'{path}: {NO_ROOM}') from error
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             return _checked(_read_mmengine_or_refuse(path, map_location), path)
         detail = f' ({error})' if isinstance(error, zipfile.BadZipFile) else ''
@@ -129,7 +136,8 @@ def _read_mmengine_or_refuse(path: Path, map_location) -> dict:
 
 def _checked(checkpoint, path: Path) -> dict:
     checkpoint = _normalised(checkpoint, path)
-    check_shape(checkpoint, path)
+    with enough_memory(f'{path}: {NO_ROOM}'):
+        check_shape(checkpoint, path)
     return checkpoint
 
 

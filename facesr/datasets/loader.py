@@ -68,7 +68,7 @@ def _loader_options(data_cfg, split: str) -> dict:
     options = {**shared, **data_cfg.get(f'{split}_dataloader', {})}
     batch_size = options.pop('samples_per_gpu', 1)
     workers = min(options.pop('workers_per_gpu', 0), most_workers())
-    for key in ('persistent_workers', 'prefetch_factor', 'multiprocessing_context') if workers == 0 else ():
+    for key in ('persistent_workers', 'prefetch_factor', 'multiprocessing_context', 'timeout') if workers == 0 else ():
         options.pop(key, None)  # torch refuses them without workers
     options.setdefault('pin_memory', cuda_available())
     return dict(

@@ -44,6 +44,7 @@ from facesr.utils.memory import enough_memory, format_peak, limit_memory, peak_m
 from facesr.utils.precision import amp_dtype
 from facesr.utils.terminal import say
 
+PICTURES = MMEditVisualizationHook.__name__
 LATE_IMPORTS = dict(PaviLoggerHook='pavi')  # what mmcv's hooks import only when training has begun
 # Within an iteration: the window is logged, then validated, then saved with the best score of its own iteration.
 # The average comes before all hooks of the user's: one of them may fail, and a checkpoint is written then.
@@ -83,7 +84,9 @@ def _train(cfg: Config, name: str, resume, validate: bool, work_dir: Path, lock:
     runner = build_runner(model, cfg, logger, validate, cfg.work_dir)
     if resume:
         runner.resume(resume)
-        _refuse_to_leave_newer_ones_behind(resume, runner.iter, work_dir, damaged)
+        _refuse_to_mix_branches(resume, runner.iter, work_dir, damaged)
+    if not any(isinstance(hook, SREvalHook) for hook in runner.hooks):
+        runner.meta['hook_msgs'].pop(VALIDATION_DUE, None)  # nobody would make up for it
     if runner.iter >= cfg.total_iters and not runner.meta['hook_msgs'].get(VALIDATION_DUE):
         _tidy_up(work_dir, damaged, logger)
         logger.info(f'nothing left to do: iteration {runner.iter} of {cfg.total_iters} in {resume}; to train longer, '
@@ -246,13 +249,18 @@ def _validation_images(runner: SRIterBasedRunner) -> list:
             for info in hook.dataloader.dataset.data_infos for key in ('lq_path', 'gt_path') if key in info]
 
 
-def _refuse_to_leave_newer_ones_behind(resume, iteration: int, work_dir: Path, damaged: list) -> None:
-    """Else the next --resume would go on from the newer ones, and this branch be forgotten."""
+def _refuse_to_mix_branches(resume, iteration: int, work_dir: Path, damaged: list) -> None:
+    """Else the next --resume would go on from the newer ones, and this branch be forgotten; and those of another run
+    would be replaced one after the other.
+    """
     aside = {path for path, _ in damaged}
-    for number, _, newer in [found for found in numbered_checkpoints(work_dir) if found[2] not in aside][-1:]:
+    for number, _, newest in [found for found in numbered_checkpoints(work_dir) if found[2] not in aside][-1:]:
         if number > iteration:
-            raise UserError(f'--resume {resume}: is at iteration {iteration}, but {work_dir} has {newer.name}; go on '
+            raise UserError(f'--resume {resume}: is at iteration {iteration}, but {work_dir} has {newest.name}; go on '
                             'from the older one in another folder, with --work-dir')
+        if Path(resume).resolve().parent != work_dir.resolve():
+            raise UserError(f'--resume {resume}: {work_dir} has checkpoints of its own ({newest.name}), which would be '
+                            'replaced; give another --work-dir, or, if it is of the same run, copy it there first')
 
 
 def _reporter(logger: logging.Logger):
@@ -409,13 +417,21 @@ def _register_hooks(runner, cfg: Config, validate: bool) -> None:
     with mistakes_in('checkpoint_config'):
         runner.register_hook(SRCheckpointHook(**cfg.checkpoint_config), priority=CHECKPOINT_PRIORITY)
     for hook in cfg.get('custom_hooks') or []:
+        if hook['type'] == PICTURES:
+            continue
         with mistakes_in('custom_hooks'):
             hook = dict(dict(priority=EMA_PRIORITY) if hook['type'] in AVERAGING else {}, **hook)
             runner.register_hook_from_cfg(hook)
 
 
 def _register_pictures(runner, cfg: Config) -> None:
-    """MMEditing's hook that writes pictures while training, in the work dir; it makes its folder at once."""
+    """MMEditing's hook that writes pictures while training, of `visual_config` in the work dir; it makes its folder at
+    once.
+    """
+    for hook in cfg.get('custom_hooks') or []:
+        if hook['type'] == PICTURES:
+            with mistakes_in('custom_hooks'):
+                runner.register_hook_from_cfg(hook)
     if cfg.get('visual_config'):
         with mistakes_in('visual_config'):
             folder = Path(runner.work_dir) / cfg.visual_config.get('output_dir', 'visuals')

@@ -67,6 +67,9 @@ class SREvalHook(EvalHook):
         if messages.get(VALIDATION_DUE):
             self._do_evaluate(runner)
 
+    def before_train_iter(self, runner: IterBasedRunner) -> None:
+        """Nothing: mmcv's would validate with `start` where a run is resumed, besides when it is time."""
+
     def after_train_iter(self, runner: IterBasedRunner) -> None:
         """Validate if it is time."""
         if self._should_evaluate(runner):

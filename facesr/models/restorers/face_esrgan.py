@@ -70,24 +70,6 @@ class FaceESRGAN(FaceRestorer):
         net = exchanging_gradients(self.discriminator, device, broadcast_buffers=False)
         object.__setattr__(self, '_training_discriminator', net)
 
-    def train_step(self, data_batch: dict, optimizer: dict) -> dict:
-        """One update of the generator and one of the discriminator; losses stay on the device.
-
-        Args:
-            data_batch (dict): As for `FaceRestorer.train_step`.
-            optimizer (dict[str, Optimizer]): With `generator` and `discriminator`.
-
-        Returns:
-            dict: `log_vars` (0-dim tensors; empty if a loss was not finite and the update skipped) and
-                `num_samples`.
-
-        Raises:
-            TrainingDiverged: A loss was not finite too often in a row.
-        """
-        update, images = self.update, self._training_images(data_batch)
-        log_vars = update.finish(*self.compute_step(images, optimizer))
-        return dict(log_vars=log_vars, num_samples=len(images['gt']))
-
     def compute_step(self, images: dict, optimizer: dict) -> tuple:
         """As `FaceRestorer.compute_step`, of both networks; what the generator made before its step goes to the
         discriminator, so that neither has to wait for the other's.
@@ -97,6 +79,8 @@ class FaceESRGAN(FaceRestorer):
             generator, fake = self._compute_generator(images, optimizer['generator'])
         else:
             fake = self._restored(images['lq'])
+        if self.keep_results:
+            self._made.append(dict(images, output=fake))
         return generator, self._compute_discriminator(images['gt'], fake, optimizer['discriminator'])
 
     def forward_train(self, lq, gt):

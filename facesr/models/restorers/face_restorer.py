@@ -85,19 +85,19 @@ class FaceRestorer(BasicRestorer):
         return self._update
 
     def train_step(self, data_batch: dict, optimizer: dict) -> dict:
-        """One update of the generator; losses stay on the device.
+        """One update of the generator, and of the discriminator where there is one; losses stay on the device.
 
         Args:
             data_batch (dict): `lq` (n, 3, h, w) and `gt` (n, 3, scale x h, scale x w), RGB in [0, 1], on the device;
                 without `lq`, whole `gt` with a plan in the `meta` of each (see `facesr.datasets.degrade.Degrade`).
-            optimizer (dict[str, Optimizer]): With `generator`.
+            optimizer (dict[str, Optimizer]): By network, as `generator`.
 
         Returns:
-            dict: `log_vars` (0-dim tensors; empty if the loss was not finite and the update skipped),
+            dict: `log_vars` (0-dim tensors; empty if a loss was not finite and the update skipped),
                 `num_samples` and, with `keep_results`, `results` (lq, gt and output, on the device).
 
         Raises:
-            TrainingDiverged: The loss was not finite too often in a row.
+            TrainingDiverged: A loss was not finite too often in a row.
         """
         update, images = self.update, self._training_images(data_batch)
         self._made = []

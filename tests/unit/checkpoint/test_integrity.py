@@ -1,4 +1,5 @@
 """Checkpoints that are not what was written, or are made to harm."""
+import errno
 import random
 import zipfile
 
@@ -7,7 +8,7 @@ import torch
 
 from facesr.checkpoint.integrity import check_ranks
 from facesr.checkpoint.io import is_whole, newest_of, read_checkpoint, save_checkpoint
-from facesr.utils.errors import CheckpointError, DamagedCheckpoint
+from facesr.utils.errors import CheckpointError, DamagedCheckpoint, UserError
 from facesr.utils.files import HOST
 
 
@@ -51,6 +52,22 @@ def test_damage_is_told_from_what_is_not_ours(saved):
         assert not is_whole(saved)
         with pytest.raises(DamagedCheckpoint, match='not a PyTorch checkpoint, or a damaged one'):
             read_checkpoint(saved)
+
+
+@pytest.mark.parametrize(('place', 'error', 'message'), [
+    ('facesr.checkpoint.integrity._read_all', OSError(errno.EIO, 'Input/output error'), 'cannot be read .Input/output'),
+    ('torch.load', MemoryError(), 'memory does not suffice'),
+    ('torch.load', RuntimeError("DefaultCPUAllocator: can't allocate memory"), 'memory does not suffice'),
+    ('facesr.checkpoint.io.check_shape', RuntimeError("DefaultCPUAllocator: can't allocate memory"), 'memory does not'),
+])
+def test_a_disk_or_memory_that_fails_is_no_damage(saved, monkeypatch, place, error, message):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(UserError, match=f'iter_3.pth: {message}') as found:
+        read_checkpoint(saved)
+    assert not isinstance(found.value, DamagedCheckpoint)
 
 
 def test_parts_that_would_expand_are_refused(saved):

@@ -7,6 +7,7 @@ from mmediting_forms import organiser
 
 from facesr.checkpoint.io import read_checkpoint
 from facesr.config import load_config
+from facesr.datasets.loader import build_eval_loader
 from facesr.engine.dry_run import dry_run
 from facesr.engine.train import build_stream, train
 from facesr.models.build import build_restorer, load_model
@@ -123,6 +124,11 @@ def test_pictures(flat, tmp_path):
     stock.model.type = 'BasicRestorer'
     train(stock, 'flat', validate=False)
     assert (tmp_path / 'stock/visuals/iter_2.png').read_bytes() == (tmp_path / 'work/visuals/iter_2.png').read_bytes()
+
+
+def test_options_of_workers_are_left_out_without_them(flat):
+    cfg = flat('data["val_dataloader"].update(timeout=60, prefetch_factor=2)')
+    assert len(list(build_eval_loader(cfg.data, 'val')))
 
 
 @pytest.mark.parametrize('line, message', [

@@ -129,6 +129,7 @@ def test_a_best_checkpoint_that_is_gone_no_longer_counts(tiny_config, work):
     ({'test_cfg.metrics': ['SSIM']}, '"evaluation.save_best" is \'PSNR\''),
     ({'lr_config.periods': '[4'}, '"lr_config.periods"'),
     ({'lr_config.periods': ['4']}, '"lr_config.periods" .*two lists of numbers'),
+    ({'lr_config.policy': 'Reduce'}, '"lr_config.policy" is \'Reduce\''),
     ({'lr_config.min_lr': '1e'}, '"lr_config.min_lr" is \'1e\', which is no number'),
     ({'gt_patch_size': 1024}, '"gt_patch_size" is 1024, but .* is only 512x512'),
     ({'model.pretrained': 'x.pth'}, 'use load_from'),
@@ -146,6 +147,25 @@ def test_a_resume_that_does_not_fit_writes_nothing(tiny_config, tmp_path, work):
     with pytest.raises(CheckpointError, match='does not fit this config'):
         train(tiny_config('configs/rrdbnet_ffhq.py', work_dir=str(other)), 'run', resume=str(work / 'iter_2.pth'))
     assert not other.exists()
+
+
+def test_a_resume_from_another_run_replaces_none_of_this_one_s(tiny_config, tmp_path, work):
+    train(tiny_config(), 'run', validate=False)
+    other = tiny_config(work_dir=str(tmp_path / 'other'))
+    train(other, 'run', validate=False)
+    before = {path.name: path.read_bytes() for path in work.glob('*.pth')}
+    with pytest.raises(UserError, match=r'other/iter_2.pth: .*work has checkpoints of its own \(iter_2.pth\)'):
+        train(tiny_config(total_iters=4), 'run', resume=str(tmp_path / 'other/iter_2.pth'), validate=False)
+    assert {path.name: path.read_bytes() for path in work.glob('*.pth')} == before
+
+
+def test_a_validation_that_nobody_makes_up_for_is_not_waited_for(tiny_config, work):
+    train(tiny_config(), 'run', validate=False)
+    checkpoint = torch.load(work / 'iter_2.pth', weights_only=True)
+    checkpoint['meta']['hook_msgs']['validation_due'] = True  # it was cut short
+    torch.save(checkpoint, work / 'iter_2.pth')
+    train(tiny_config(total_iters=3), 'run', resume=RESUME_LATEST, validate=False)
+    assert 'validation_due' not in read_checkpoint(work / 'iter_3.pth')['meta']['hook_msgs']
 
 
 def test_the_best_score_survives_a_resume(tiny_config, work):

@@ -17,6 +17,7 @@ from facesr.checkpoint.io import read_checkpoint, save_checkpoint
 from facesr.checkpoint.weights import load_weights
 from facesr.config import load_config
 from facesr.engine.preflight import advice
+from facesr.engine.dry_run import dry_run
 from facesr.engine.train import prepare, train
 from facesr.export.exporter import export_checkpoint
 from facesr.models.build import build_restorer, check_budget, count_discriminator, count_parameters, load_model
@@ -426,3 +427,13 @@ def test_two_processes_keep_both_networks_equal(tiny_root, tmp_path):
         assert all(torch.equal(*pair) for pair in zip(ranks[0][kind], ranks[1][kind], strict=True)), kind
     checkpoint = read_checkpoint(tmp_path / 'work/latest.pth')
     assert checkpoint['update']['steps'] == 3 and len(checkpoint['ranks']) == 2
+
+
+def test_pictures_while_training(tiny_config, tmp_path):
+    hook = dict(type='MMEditVisualizationHook', output_dir=str(tmp_path / 'shown'), interval=1, rerange=False,
+                res_name_list=['gt', 'output'], bgr2rgb=False)
+    cfg = tiny_config(CONFIG, **TINY, custom_hooks=[hook])
+    dry_run(cfg, validate=False)  # makes no folder either
+    assert not (tmp_path / 'shown').exists()
+    train(cfg, 'run', validate=False)
+    assert (tmp_path / 'shown/iter_2.png').is_file()
