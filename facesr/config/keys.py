@@ -262,6 +262,9 @@ FILES_ALONE = 'images are read from files here (cache_images=True keeps them dec
 _SWALLOWED = {
     'LoadImageFromFile': ('io_backend', 'key', 'flag', 'channel_order', 'convert_to', 'save_original_img', 'use_cache',
                           'backend'),
+    **dict.fromkeys(('RandomBlur', 'RandomResize', 'RandomNoise', 'RandomJPEGCompression'), ('params', 'keys')),
+    'Quantize': ('keys', ),
+    'DegradationsWithShuffle': ('degradations', 'keys', 'shuffle_idx'),
 }
 _PARAMS = {
     'RandomBlur': ('kernel_size', 'kernel_list', 'kernel_prob', 'sigma_x', 'sigma_y', 'rotate_angle', 'beta_gaussian',
@@ -338,6 +341,7 @@ def check_keys(cfg) -> None:
     for split in SPLITS:
         if split in (cfg.get('data') or {}):
             _check_dataset(f'data.{split}', cfg['data'][split])
+    _check_degradation('degradation', cfg.get('degradation'))
 
 
 def _check_dataset(key: str, node) -> None:
@@ -373,6 +377,8 @@ def _check_dataset(key: str, node) -> None:
     for name, kind in kinds.items():
         if name in node and not kind.fits(node[name]):
             refuse(f'{key}.{name}', node[name], f'give {kind.words}')
+    if 'gt_folder' in node and 'scale' not in node:
+        refuse(f'{key}.scale', None, 'give how many times larger GT images are')
     for number, transform in enumerate(node.get('pipeline', ())):
         _check_transform(f'{key}.pipeline.{number}', transform)
 
@@ -391,6 +397,17 @@ def _check_transform(key: str, transform) -> None:
         for name in params:
             if name not in _PARAMS[transform['type']]:
                 refuse_unknown(f'{key}.params', name, _PARAMS[transform['type']])
+    for inner in ('degradation', 'degradations'):
+        _check_degradation(f'{key}.{inner}', transform.get(inner))
+
+
+def _check_degradation(key: str, steps) -> None:
+    """The steps of a recipe, in lists where they are shuffled together; what is none of them, `Recipe` refuses."""
+    for number, step in enumerate(steps if isinstance(steps, (list, tuple)) else ()):
+        if _is_typed(step):
+            _check_transform(f'{key}.{number}', step)
+        else:
+            _check_degradation(f'{key}.{number}', step)
 
 
 def mmediting_table() -> str:

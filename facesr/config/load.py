@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from pprint import pformat
 
@@ -25,6 +26,7 @@ HAND_ON = ('ImageToTensor', 'Collect')  # transforms that take images as they ar
 PLAN = 'plan'  # where a sample's meta has what the device is to do
 # What is put into the training pipeline from top-level keys.
 FILLED_IN = re.compile(r'data\.train\.(?:dataset\.)?pipeline\.\d+\.(degradation|on|gt_patch_size|cache)\b')
+FOR_DEGRADE = ('degradation', 'gt_patch_size')
 MOST_NAMES = 12  # in a message
 RECORDED = '.config.json'
 FAST = 'fast'
@@ -69,12 +71,14 @@ def load_config(path, options=None, data_root=None, recorded: bool = False) -> C
         cfg = _run(path)
     helpers = _drop_helpers(cfg, path, recorded)
     filled = fill_defaults(cfg)
+    written = {key: deepcopy(cfg.get(key)) for key in FOR_DEGRADE}
     _merge_options(cfg, options or {}, path, helpers)
     check_keys(cfg)
     _import_custom_modules(cfg, recorded)
     told = translate(cfg)
     if data_root:
         _rebase_data(cfg, data_root)
+    _refuse_two_values(cfg, written)
     _apply_patch_size(cfg)
     _replace_degradation(cfg, told)
     _apply_degradation(cfg)
@@ -204,6 +208,8 @@ def _require_known(cfg: Config, key: str, path: Path, helpers: set) -> None:
     node, parts = cfg._cfg_dict, key.split('.')
     if parts[0] == 'data_root':
         raise UserError('--cfg-options data_root: use --data-root DIR, which changes the paths made from it')
+    if key == 'exp_name':
+        raise UserError('--cfg-options exp_name: has done its work when the file was read; use --work-dir DIR')
     if parts[0] in helpers:
         raise UserError(f'--cfg-options {key}: "{parts[0]}" only helps to write cfg.data in {path}; override the place '
                         'itself (data.val.pipeline.0.flag ...), or write a config of your own')
@@ -270,6 +276,18 @@ def _common_root(cfg: Config) -> str:
     return root
 
 
+def _refuse_two_values(cfg: Config, written: dict) -> None:
+    """What the file itself says at its top level, perhaps by a base, goes into the training pipelines, and must not be
+    said otherwise there.
+    """
+    for number, transform in ((number, transform) for pipeline in training_pipelines(cfg)
+                              for number, transform in enumerate(pipeline)):
+        for key in FOR_DEGRADE if transform['type'] in ('Degrade', 'PairedRandomCrop') else ():
+            if None not in (written[key], transform.get(key)) and transform[key] != written[key]:
+                raise UserError(f'config key "{key}": is another one than the {key} of {transform["type"]}, transform '
+                                f'{number} of the training pipeline; leave out one of them')
+
+
 def _apply_patch_size(cfg: Config) -> None:
     """Put the top-level `gt_patch_size` into the training pipeline's Degrade (or MMEditing's PairedRandomCrop)."""
     size, scale = cfg.get('gt_patch_size'), cfg.get('scale', 1)
@@ -330,7 +348,7 @@ def _apply_degradation_to(pipeline: list, cfg: Config, place: str) -> None:
         elif lost and transform['type'] in HAND_ON:
             transform['keys'] = ['lq', *transform['keys']]
         if transform['type'] == 'Collect':
-            others = [key for key in transform['meta_keys'] if key != PLAN]
+            others = [key for key in transform.get('meta_keys') or () if key != PLAN]
             transform['meta_keys'] = [*others, PLAN] if place == DEVICE else others
 
 

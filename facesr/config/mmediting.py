@@ -188,19 +188,18 @@ def _translate_optimizers(cfg: Config, told: list) -> None:
 
 def _translate_metrics(cfg: Config, told: list) -> None:
     test_cfg = cfg.get('test_cfg')
+    if test_cfg and isinstance(test_cfg.get('metrics'), str):
+        test_cfg.metrics = [test_cfg.metrics]
     if test_cfg and test_cfg.pop('convert_to', None):
-        names = test_cfg.get('metrics') or []
-        names = [names] if isinstance(names, str) else list(names)
-        test_cfg.metrics = [f'{name}_Y' if name in ('PSNR', 'SSIM') else name for name in names]
+        test_cfg.metrics = [f'{name}_Y' if name in ('PSNR', 'SSIM') else name for name in test_cfg.get('metrics') or ()]
         told.append(f'test_cfg.convert_to: metrics={test_cfg.metrics}')
     evaluation = cfg.get('evaluation')
     if not evaluation:
         return
     evaluation.pop('gpu_collect', None)
     if 'save_best' not in evaluation and test_cfg:
-        names = test_cfg.get('metrics') or []
-        names = [names] if isinstance(names, str) else list(names)
-        evaluation.save_best = next((name for name in names if isinstance(name, str)), None)
+        names = (name for name in test_cfg.get('metrics') or () if isinstance(name, str))
+        evaluation.save_best = next(names, None)
         if evaluation.save_best and _averages_itself(cfg):
             evaluation.save_best += '_ema'  # of what MMEditing validates
             told.append(f'evaluation: save_best={evaluation.save_best!r}; tools/test.py --ema measures the average')

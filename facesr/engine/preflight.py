@@ -61,13 +61,13 @@ def check_schedule(cfg: Config) -> None:
     """What mmcv's schedules look at in the first iteration, or, as cosine restarts, in the middle of training.
 
     Raises:
-        UserError: A schedule cannot be resumed, a value of `lr_config` is no number, or its periods end before `total_iters` or do not go with
-            `restart_weights`.
+        UserError: A schedule cannot be resumed, a value of `lr_config` is no number, or its periods end before
+            `total_iters` or do not go with `restart_weights`.
     """
     lr_config = cfg.get('lr_config') or {}
     if lr_config.get('policy') == 'Reduce':
-        raise UserError('config key "lr_config.policy" is \'Reduce\', whose rate and counter no checkpoint has, so that no '
-                        'resume would go on with them; give another, as "Step" or "CosineAnnealing"')
+        raise UserError('config key "lr_config.policy" is \'Reduce\', whose rate no checkpoint has, so that no resume '
+                        'would go on with it; give another, as "Step" or "CosineAnnealing"')
     for key in RATES:
         if not isinstance(lr_config.get(key), Real | None):
             raise UserError(f'config key "lr_config.{key}" is {lr_config[key]!r}, which is no number; give one')

@@ -17,6 +17,7 @@ from facesr.config import Config, batch_size
 from facesr.datasets.batch_stream import BatchStream, to_device
 from facesr.engine.log_buffer import LazyLogBuffer
 from facesr.engine.preflight import advice
+from facesr.engine.settings import SEED
 from facesr.utils import dist
 from facesr.utils.errors import CheckpointError, OneRankError, UserError
 from facesr.utils.files import remedy
@@ -179,9 +180,8 @@ class SRIterBasedRunner(IterBasedRunner):
         self.meta.setdefault('hook_msgs', {}).update(meta.get('hook_msgs', {}))
         self.counts = Counter(self.meta['hook_msgs'].get('counts', {}))
         self.settings = meta.get('settings', {})
-        if meta.get('seed', self.cfg.seed) != self.cfg.seed:
-            self.logger.warning(f'{path} was trained with seed {meta["seed"]}; with {self.cfg.seed} images come in '
-                                'another order from here on')
+        if self.settings and 'seed' in meta:
+            self.settings.setdefault(SEED, str(meta['seed']))
         check_ranks(stored, path)
         try:
             self._restore_states(stored)

@@ -14,6 +14,10 @@ EVALUATION = ('save_best', 'rule')
 FILLED_IN = ('gt_patch_size', 'degradation')  # from the config's top level, where it has them
 PASSING = ('cache', 'on', 'io_backend', 'keys', 'meta_keys', 'key')
 BATCH, TRAIN_IMAGES, VAL_IMAGES = 'batch of all processes', 'training images', 'validation images'
+SEED, TOTAL, ACCUMULATION = 'seed', 'total_iters', 'accumulation_steps'
+LATELY = (TRAIN_IMAGES, VAL_IMAGES, TOTAL, ACCUMULATION)  # which not all checkpoints have
+# Schedules that are spread over the whole run: with another length all rates are others.
+UNSTRETCHED = ('step', 'fixed', 'cosinerestart', 'exp', 'inv')
 # What a validation's score depends on, besides the weights.
 MEASURE = ('test_cfg', 'evaluation.', 'data.val.', VAL_IMAGES)
 TAIL = 4096  # bytes at the end of a file that are looked at: a PNG's has a checksum of all its pixels
@@ -33,6 +37,7 @@ def settings_of(cfg: Config, train_images: Iterable = (), val_images: Iterable =
     found = {}
     for section in SECTIONS:
         _flatten(cfg.get(section), section, found)
+    _flatten(cfg.get('custom_hooks') or None, 'custom_hooks', found)
     for key in EVALUATION:
         _flatten((cfg.get('evaluation') or {}).get(key), f'evaluation.{key}', found)
     passing = {*PASSING, *(key for key in FILLED_IN if cfg.get(key) is not None)}
@@ -42,6 +47,13 @@ def settings_of(cfg: Config, train_images: Iterable = (), val_images: Iterable =
         for number, transform in enumerate(pipeline or []):
             _flatten({key: value for key, value in transform.items() if key not in passing},
                      f'data.{split}.pipeline.{number}', found)
+    policy = (cfg.get('lr_config') or {}).get('policy', 'Fixed')
+    if policy.lower() not in UNSTRETCHED:
+        found[TOTAL] = str(cfg.total_iters)
+    if (cfg.get('model') or {}).get('discriminator'):  # its batch norm sees a part of the batch at a time
+        found[ACCUMULATION] = str(cfg.get(ACCUMULATION, 1))
+    if 'seed' in cfg:
+        found[SEED] = str(cfg.seed)
     found[BATCH] = str(batch_size(cfg, 'train') * dist.world_size())
     for name, paths in ((TRAIN_IMAGES, train_images), (VAL_IMAGES, val_images)):
         if paths := list(paths):
@@ -50,7 +62,7 @@ def settings_of(cfg: Config, train_images: Iterable = (), val_images: Iterable =
 
 
 def changes(before: dict, now: dict) -> list:
-    """What differs, a line each; a key that is not in both does, unless it is about images.
+    """What differs, a line each; a key that is not in both does, but for those `LATELY` kept.
 
     Args:
         before (dict): From `settings_of`, as a checkpoint has it.
@@ -59,7 +71,7 @@ def changes(before: dict, now: dict) -> list:
     lines = []
     for key in sorted(before.keys() | now.keys()):
         old, new = before.get(key), now.get(key)
-        if old != new and not (None in (old, new) and key in (TRAIN_IMAGES, VAL_IMAGES)):
+        if old != new and not (None in (old, new) and key in LATELY):
             lines.append(_line(key, old, new))
     return lines
 

@@ -409,6 +409,7 @@ def _register_hooks(runner, cfg: Config, validate: bool) -> None:
             how = dict(dict(interval=cfg.log_config.interval), **hook, priority=LOG_PRIORITY)
             if isinstance(how['interval'], int):
                 how['interval'] = min(how['interval'], cfg.total_iters)  # a shorter run is logged at its end
+                runner.log_buffer.length = max(runner.log_buffer.length, how['interval'])
             runner.register_hook_from_cfg(how)
     if validate and cfg.get('evaluation'):
         loader = build_eval_loader(cfg.data, 'val')

@@ -52,7 +52,7 @@ train_pipeline = [
     dict(type='LoadImageFromFile', io_backend='disk', key='gt', flag='color', channel_order='rgb'),
     # Before the degradation, so that JPEG's blocks begin at the left in all LQ, as in the organiser's.
     dict(type='Flip', keys=['gt'], flip_ratio=0.5, direction='horizontal'),
-    dict(type='Degrade', degradation=degradation, gt_patch_size=gt_patch_size, on=degrade_on),  # makes lq, crops both
+    dict(type='Degrade'),  # makes lq by the degradation above, crops both
     dict(type='ImageToTensor', keys=['lq', 'gt'], to_float32=False),  # 8-bit GT become [0, 1] on the device
     dict(type='Collect', keys=['lq', 'gt'], meta_keys=['gt_path']),
 ]

@@ -10,7 +10,7 @@ zoomed_pipeline = [
         ratio=(0.95, 1.05),
         interpolation='bicubic'),
     dict(type='Flip', keys=['gt'], flip_ratio=0.5, direction='horizontal'),
-    dict(type='Degrade'),  # with the data set's degradation, gt_patch_size and degrade_on
+    dict(type='Degrade'),
     dict(type='ImageToTensor', keys=['lq', 'gt'], to_float32=False),
     dict(type='Collect', keys=['lq', 'gt'], meta_keys=['gt_path']),
 ]

@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from mmediting_forms import organiser
 
 from facesr.config import load_config
@@ -109,11 +110,45 @@ def test_another_kind_of_value_ends_in_one_line(line, message, written):
     ('optimizer_config = dict(grad_clip=dict(max_norm=1, norm_type=1))', 'config key "optimizer_config" is'),
     ('load_from = "https://example.org/a.pth"', 'config key "load_from" is .*: nothing is downloaded'),
     ('resume_from = "http://example.org/a.pth"', 'config key "resume_from" is .*: nothing is downloaded'),
+    ('data["train"]["dataset"].pop("scale")', '"data.train.dataset.scale" is None: give how many times larger'),
     ('evaluation["key_indicator"] = "PSNR"', 'its name today is save_best'),
 ])
 def test_what_there_is_not_is_refused_with_the_counterpart(line, message, written):
     with pytest.raises(UserError, match=message):
         written(line)
+
+
+BLUR = 'dict(type="RandomBlur", params=dict(kernel_size=[7], kernel_list=["iso"], kernel_prob=[1], sigma_x=[1, 2]{}){})'
+
+
+@pytest.mark.parametrize('steps, message', [
+    (f'[{BLUR.format("", ", prob=0.0")}]', '"degradation.0": has "prob", which nobody reads'),
+    (f'[{BLUR.format(", probability=0", "")}]', '"degradation.0.params": has "probability", which nobody reads'),
+    (f'[dict(type="DegradationsWithShuffle", degradations=[[{BLUR.format(", nonsense=1", "")}]])]',
+     '"degradation.0.degradations.0.0.params": has "nonsense"'),
+    ('[dict(type="Quantize", params=dict())]', '"degradation.0": has "params"'),
+])
+def test_a_recipe_has_nothing_that_nobody_reads(steps, message, tmp_path):
+    (tmp_path / 'mine.py').write_text(f'_base_ = {str(ROOT / CONFIG)!r}\ndegradation = {steps}\n')
+    with pytest.raises(UserError, match=message):
+        load_config(tmp_path / 'mine.py')
+
+
+@pytest.mark.parametrize('own, message', [
+    ('degradation=[dict(type="Quantize")]', 'config key "degradation": is another one than the degradation of Degrade, '
+                                            'transform 1 of the training pipeline'),
+    ('gt_patch_size=96', 'config key "gt_patch_size": is another one than the gt_patch_size of Degrade'),
+    ('gt_patch_size=512', None)])
+def test_what_a_pipeline_says_itself_is_not_replaced(own, message, tmp_path):
+    (tmp_path / 'mine.py').write_text(
+        f'_base_ = {str(ROOT / CONFIG)!r}\ndata = dict(train=dict(pipeline=[dict(type="LoadImageFromFile", key="gt", '
+        f'channel_order="rgb"), dict(type="Degrade", {own}), dict(type="Collect", keys=["lq", "gt"])]))\n')
+    if message:
+        with pytest.raises(UserError, match=message):
+            load_config(tmp_path / 'mine.py')
+    else:
+        cfg = load_config(tmp_path / 'mine.py', {'gt_patch_size': 256})
+        assert cfg.data.train.pipeline[1].gt_patch_size == 256
 
 
 @pytest.mark.parametrize('text', [
@@ -145,6 +180,8 @@ def test_a_declared_key_that_a_file_lacks_can_be_an_option(written):
     assert cfg.amp == 'bf16' and cfg.resume_from == 'a.pth' and cfg.data.samples_per_gpu == 3
     with pytest.raises(UserError, match='no key "resume_form"; did you mean "resume_from"'):
         load_config(CONFIG, {'resume_form': 'a.pth'})
+    with pytest.raises(UserError, match='exp_name: has done its work .* --work-dir'):
+        load_config(CONFIG, {'exp_name': 'a'})
 
 
 def test_every_default_is_declared():

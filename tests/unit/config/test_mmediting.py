@@ -163,6 +163,7 @@ def test_mapped_keys(written):
                   'data["train_dataloader"] = dict(batch_size=3, num_workers=0)')
     assert cfg.data.val_dataloader == dict(samples_per_gpu=1, persistent_workers=False, workers_per_gpu=2)
     assert cfg.data.train_dataloader == dict(samples_per_gpu=3, workers_per_gpu=0)
+    assert written('test_cfg["metrics"] = "SSIM"').test_cfg.metrics == ['SSIM']
     assert written('test_cfg["convert_to"] = "y"').test_cfg.metrics == ['PSNR_Y', 'SSIM_Y']
     assert written('test_cfg["convert_to"] = "y"').evaluation.save_best == 'PSNR_Y'
     assert written('auto_resume = True').resume_from == 'auto'

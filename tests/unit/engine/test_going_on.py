@@ -22,6 +22,7 @@ from facesr.checkpoint.io import read_checkpoint
 from facesr.config import load_config
 from facesr.datasets.annotation import scan_folder, write_annotation
 from facesr.engine.preflight import check_schedule, longer
+from facesr.engine.settings import changes, settings_of
 from facesr.engine.train import train
 from facesr.utils.errors import UserError
 from facesr.utils.files import remedy
@@ -252,6 +253,17 @@ def test_a_resume_says_what_it_has_otherwise(options, line, tiny_config, tiny_ro
     assert json.loads((work / 'run.config.json').read_text())['total_iters'] == 3
     best = read_checkpoint(work / 'latest.pth')['meta']['hook_msgs']['best_score']
     assert best >= read_checkpoint(work / 'iter_2.pth')['meta']['hook_msgs']['best_score']
+
+
+@pytest.mark.parametrize(('config', 'options', 'lines'), [
+    ('configs/recommended_ffhq.py', {'total_iters': 600000}, ['total_iters: was 300000, is 600000']),
+    ('configs/srresnet_ffhq.py', {'total_iters': 200000}, []),  # periods are not spread over the run
+    ('configs/srresnet_ffhq.py', {'seed': 5, 'accumulation_steps': 2}, ['seed: was 0, is 5']),
+    ('configs/esrgan_ffhq.py', {'accumulation_steps': 2}, ['accumulation_steps: was 1, is 2']),
+    ('configs/srresnet_ffhq.py', {'custom_hooks': [dict(type='Mine')]}, ['custom_hooks.0.type: was None, is Mine'])])
+def test_what_a_result_depends_on(config, options, lines):
+    before = settings_of(load_config(config))
+    assert changes(before, settings_of(load_config(config, options))) == lines
 
 
 def test_other_images_are_told_and_another_measure_starts_the_best_anew(tiny_config, tiny_root, work, tmp_path):
