@@ -1,4 +1,5 @@
 """Write the annotation file that lists the training images, or check one against a folder."""
+import shlex
 
 import _bootstrap  # noqa: F401
 
@@ -27,8 +28,9 @@ def main():
         found = differences(annotated, scan_folder(args.gt_folder, args.scale, args.recursive))
         if found:
             say(*found)
-            raise UserError(f'{args.check}: {len(found)} difference(s) from {args.gt_folder}; make it anew with '
-                            f'python tools/make_annotation.py {args.gt_folder} {args.check} --replace')
+            how = ['--replace'] + args.recursive * ['--recursive'] + (args.scale != 4) * [f'--scale={args.scale}']
+            raise UserError(f'{args.check}: {len(found)} difference(s) from {args.gt_folder}; make it anew with python '
+                            f'tools/make_annotation.py {shlex.join([args.gt_folder, args.check, *how])}')
         say(f'{args.check}: {len(annotated)} images, agrees with {args.gt_folder}')
         return
 

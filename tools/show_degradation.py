@@ -37,7 +37,7 @@ def main():
     if args.beside:
         recipes.append((args.beside, require_recipe(load_config(args.beside), args.beside)))
     dataset = train_dataset_cfg(cfg)
-    path = Path(args.image or Path(dataset.gt_folder, require_images(dataset.gt_folder, cfg)[0]))
+    path = Path(args.image or Path(dataset.gt_folder, require_images(dataset.gt_folder, cfg, recursive=True)[0]))
     gt = read_image(path)
     if not all(recipe.fits(*gt.shape[:2], dataset.scale) for _, recipe in recipes):
         raise UserError(f'{path} is {gt.shape[1]}x{gt.shape[0]}, which the degradation does not make {dataset.scale} '

@@ -74,15 +74,17 @@ class SeededSamples(Dataset):
     @property
     def paths(self) -> list:
         """The GT images' paths."""
-        return [str(info['gt_path']) for dataset in parts(self.dataset) for info in dataset.data_infos]
+        infos = (info for dataset in parts(self.dataset) for info in getattr(dataset, 'data_infos', ()))
+        return [str(info['gt_path']) for info in infos if 'gt_path' in info]  # a user's own dataset may have others
 
     def _path(self, index: int) -> str:
         dataset = self.dataset
-        while not hasattr(dataset, 'data_infos'):
+        while isinstance(dataset, ConcatDataset) or hasattr(dataset, 'dataset'):
             if isinstance(dataset, ConcatDataset):
                 part = bisect_right(dataset.cumulative_sizes, index)
                 index -= dataset.cumulative_sizes[part - 1] if part else 0
                 dataset = dataset.datasets[part]
             else:
                 index, dataset = index % len(dataset.dataset), dataset.dataset
-        return str(dataset.data_infos[index]['gt_path'])
+        infos = getattr(dataset, 'data_infos', None)
+        return str(infos[index]['gt_path']) if infos and 'gt_path' in infos[index] else f'sample {index}'

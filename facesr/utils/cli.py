@@ -30,7 +30,11 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         """As argparse's; all other ways to parse come here or to the next one."""
-        return super().parse_known_args(self._in_todays_words(args), namespace)
+        found, rest = super().parse_known_args(self._in_todays_words(args), namespace)
+        for action in self._actions:
+            if getattr(found, action.dest, None) == '' != action.default:  # of a variable that is not set, say
+                self.error(f'argument {"/".join(action.option_strings) or action.metavar}: is empty')
+        return found, rest
 
     def parse_known_intermixed_args(self, args=None, namespace=None):
         """As argparse's, for options between the positional arguments."""

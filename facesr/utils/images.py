@@ -20,6 +20,7 @@ IMG_EXTENSIONS = ('.jpg', '.JPG', '.jpeg', '.JPEG', '.png', '.PNG', '.ppm', '.PP
                   '.tiff', '.TIFF')
 # Images that Pillow would open but MMEditing's datasets pass over without a word.
 UNREAD = ('.webp', '.gif', '.avif', '.heic', '.jp2', '.jfif')
+STRAY_BYTE = re.compile(r'[\udc80-\udcff]')  # in a name, as Python reads what is not UTF-8
 DEEP = re.compile(r'(RGB[AXa]?|LA|CMYK);16')  # raw modes of Pillow; BGR;16 has 16 bits a pixel
 # What Pillow raises on damaged (or absurdly large) files.
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS  # of an image, and of all that are read at a time: 89 million
@@ -143,15 +144,23 @@ def list_images(folder, recursive: bool = False) -> list:
         recursive (bool): Those in its sub-folders too, as `sub/name.png`; hidden folders are left out. Default: False.
 
     Raises:
-        UserError: An image has an extension that MMEditing's datasets would pass over.
+        UserError: An image has an extension that MMEditing's datasets would pass over, a name that no text file can
+            have, or is a link to what is not there.
     """
-    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith('.')]
-    names = sorted(entry.name for entry in entries if entry.is_file())
-    for name in names:
-        suffix = Path(name).suffix
-        if suffix.lower() in (*UNREAD, *IMG_EXTENSIONS) and suffix not in IMG_EXTENSIONS:
-            raise UserError(f'{Path(folder) / name}: MMEditing does not read {suffix} files; convert it to .png')
-    names = [name for name in names if name.endswith(IMG_EXTENSIONS)]
+    entries, names = [entry for entry in os.scandir(folder) if not entry.name.startswith('.')], []
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        path, suffix = Path(folder) / entry.name, Path(entry.name).suffix
+        if suffix.lower() not in (*UNREAD, *IMG_EXTENSIONS):
+            continue
+        if entry.is_symlink() and not path.exists():
+            raise UserError(f'{path}: is a link to what is not there; bring that back, or remove the link')
+        if not entry.is_file():
+            continue
+        if suffix not in IMG_EXTENSIONS:
+            raise UserError(f'{path}: MMEditing does not read {suffix} files; convert it to .png')
+        if STRAY_BYTE.search(entry.name):
+            raise UserError(f'{path}: its name is not UTF-8; rename it')
+        names.append(entry.name)
     for entry in entries if recursive else ():
         if entry.is_dir():
             names += [f'{entry.name}/{name}' for name in list_images(entry.path, True)]

@@ -10,9 +10,9 @@ FIGURE = 'facesr, a figure'  # in each PNG and SVG of a figure
 MARKDOWN = '<!-- written by tools/compare.py -->\n'  # begins it
 HTML = """content="default-src 'none'; img-src data:; style-src 'unsafe-inline';"""  # of a report
 ZIPPED = (1980, 1, 1, 0, 0, 0)  # the date of all that is in a zip to hand in
-# Keys of a JSON file with metrics, a score, a comparison, a table of models, or the record of a zip.
+# Keys of a JSON file with metrics, a score, a comparison or a table of models.
 JSON = ({'mean', 'images', 'conventions'}, {'mean', 'images', 'predictions'}, {'bootstrap', 'entries'},
-        {'caption', 'rows'}, {'zip', 'zip_sha256'})
+        {'caption', 'rows'})
 BEGINNING = 2000  # bytes that have a mark
 
 

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from mmedit.datasets import build_dataset
@@ -9,7 +11,7 @@ from facesr.utils.errors import UserError
 
 def write_image(path, size=(32, 16), mode='RGB'):
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(noise).convert(mode).save(path)
+    Image.fromarray(noise).convert(mode).save(os.fsdecode(path))
 
 
 @pytest.fixture
@@ -50,6 +52,8 @@ def test_check_compares_with_the_folder(run_tool, refused, folder, tmp_path):
     assert 'agrees' in run_tool('make_annotation.py', folder, '--check', ann_file).stdout
     (folder / 'a.png').unlink()
     assert '1 difference(s)' in refused('make_annotation.py', folder, '--check', ann_file)
+    again = refused('make_annotation.py', folder, '--check', ann_file, '--recursive', '--scale', '2')
+    assert f'{folder} {ann_file} --replace --recursive --scale=2' in again
 
 
 def test_differences_are_named():
@@ -64,6 +68,8 @@ def test_differences_are_named():
     (lambda folder: (folder / 'a.png').rename(folder / 'a.Png'), 'a.Png: MMEditing does not read .Png files'),
     (lambda folder: write_image(folder / 'd e.png'), 'd e.png: white space'),
     (lambda folder: write_image(folder / 'd.png', (30, 16)), 'd.png: 30x16 is not divisible .* in 1 image of 4'),
+    (lambda folder: (folder / 'd.png').symlink_to('none.png'), 'd.png: is a link to what is not there'),
+    (lambda folder: write_image(os.fsencode(folder) + b'/caf\xe9.png'), 'its name is not UTF-8'),
     (lambda folder: (folder / 'd.png').write_bytes(b'nonsense'), 'd.png: not an image'),
     (lambda folder: (folder / 'd.png').write_bytes(b''), 'd.png: not an image'),
     (lambda folder: (folder / 'b.png').write_bytes((folder / 'b.png').read_bytes()[:-200]), 'b.png: unreadable image'),

@@ -2,12 +2,14 @@
 import cv2
 import numpy as np
 import pytest
+from mmedit.datasets import RepeatDataset
 from mmediting_forms import organiser, paired_pipeline
 
 from facesr.config import load_config, train_dataset_cfg
 from facesr.datasets.annotation import read_annotation, scan_folder, write_annotation
 from facesr.datasets.checks import check_data, check_pairs, check_training_data
 from facesr.datasets.loader import build_eval_loader
+from facesr.datasets.seeded_samples import SeededSamples, UnreadableImage
 from facesr.engine.dry_run import dry_run
 from facesr.engine.train import build_stream
 from facesr.utils.errors import UserError
@@ -139,3 +141,14 @@ def test_a_folder_without_annotation_is_looked_at_too(tmp_path, root):
     assert train_dataset_cfg(cfg).type == 'SRFolderDataset'
     with pytest.raises(UserError, match='0.png is 64x64, which the degradation does not make 4 times smaller .2 of 2'):
         check_training_data(cfg)
+
+
+def test_a_dataset_of_the_user_s_own_need_not_have_paths():
+    class Own(list):
+        def __getitem__(self, index):
+            raise ValueError('nothing there')
+
+    samples = SeededSamples(RepeatDataset(Own('ab'), 2), seed=0)
+    assert samples.paths == []
+    with pytest.raises(UnreadableImage, match=r'^sample 1: this training image cannot be used \(ValueError: nothing'):
+        samples[0, 3]

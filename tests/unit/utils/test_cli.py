@@ -110,6 +110,9 @@ def test_full_precision_can_be_asked_for_everywhere(parsed):
     ('make_lq', ['C.py', 'GT', '--out-dir', 'LQ', '--config', 'C.py'], 'give CONFIG as the first argument'),
     ('report', ['w', '--images', '0'], '--images 0: give at least 1'),
     ('report', ['w', '--num', '0'], "'0' is not a whole number of at least 1"),
+    ('train', ['C.py', '--data-root', ''], 'argument --data-root: is empty'),
+    ('train', ['C.py', '--resume', '', '--work-dir', 'w'], 'argument --resume: is empty'),
+    ('train', [''], 'argument CONFIG: is empty'),
     ('train', ['C.py', '--seed', '-1'], "'-1' is not a whole number of at least 0"),
 ])
 def test_mistakes_are_a_line(tool, arguments, message, scripts):
