@@ -13,7 +13,7 @@ from facesr.utils.cli import (
     add_override_arguments,
     note,
 )
-from facesr.utils.errors import report_user_errors
+from facesr.utils.errors import UserError, report_user_errors
 from facesr.utils.terminal import say
 
 
@@ -31,7 +31,7 @@ def parse_args():
                         help='write (or replace) the page (default: report.html in the work dir)')
     add_device_argument(parser)
     args = parser.parse_args()
-    if args.images and len(args.images) == 1 and args.images[0].isdigit():  # as it was in the release before
+    if args.images and len(args.images) == 1 and args.images[0] in map(str, range(1000)):  # as in the release before
         note('--images N is called --num N now; the former name goes with the next release')
         args.num, args.images = int(args.images[0]), None
         if args.num < 1:
@@ -42,7 +42,7 @@ def parse_args():
 @report_user_errors
 def main():
     args = parse_args()
-    from facesr.analysis.logs import find_logs, read_runs, without_logs
+    from facesr.analysis.logs import read_runs
     from facesr.analysis.report.measure import measure_run
     from facesr.analysis.report.page import render
     from facesr.analysis.work_dir import find_sources
@@ -52,11 +52,14 @@ def main():
     out = output_file(args.out or Path(args.work_dir) / 'report.html', '.html')
     sources = find_sources(args.work_dir, args.config, args.checkpoint, args.cfg_options, args.data_root, args.ema,
                            images=not args.no_images)
-    runs = read_runs([args.work_dir]) if find_logs(sources.work_dir) else []
+    try:
+        runs, why = read_runs([args.work_dir]), ''
+    except UserError as error:  # there is no log, or nothing in it
+        runs, why = [], str(error)
     measured = None if args.no_images else measure_run(sources, args.images or args.num)
     page = render(sources, measured, runs[0] if runs else None, f'{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}')
     write_atomic(out, page)
-    for line in runs[0].notes() if runs else [f'no curves: {args.work_dir}: {without_logs(sources.work_dir)}']:
+    for line in runs[0].notes() if runs else [f'no curves: {why}']:
         say(line)
     say(f'written: {out} ({len(page.encode()) / 2**20:.1f} MiB)')
 

@@ -26,6 +26,7 @@ from facesr.utils.errors import UserError
 
 METRICS = dict(metrics=['PSNR', 'SSIM'])  # as the competition: RGB, whole images
 CONFIDENCE, RESAMPLES, FEWEST = 0.95, 10_000, 3  # of the interval; images that it takes
+BOOTSTRAP_FROM = 30  # images; of 3 the bootstrap's interval holds the truth 70 times of 100, of 12 89 times
 
 
 class Difference(NamedTuple):
@@ -74,7 +75,7 @@ class Comparison(NamedTuple):
         gt (str): Folder of the GT images.
         lq_size (tuple[int, int]): Height and width of the first LQ image, for which operations were counted.
         device (str): On which networks ran.
-        seed (int): Of the bootstrap.
+        seed (int): Of the bootstrap, of 30 images and more.
     """
     names: list
     rows: list
@@ -151,8 +152,8 @@ def measure_all(contestants: list, loader: DataLoader) -> list:
 def paired_difference(psnr: np.ndarray, reference: np.ndarray, seed: int = 0) -> Difference:
     """Mean of the differences of two contestants' PSNR on the same images, with its 95 % interval.
 
-    The interval is the bias-corrected and accelerated bootstrap's, of 10,000 resamples of the images. There is none for
-    fewer than three images, or where a PSNR is infinite.
+    The interval is the bias-corrected and accelerated bootstrap's, of 10,000 resamples of the images; of fewer than 30
+    images Student's. There is none for fewer than three images, or where a PSNR is infinite.
 
     Source: Efron, "Better bootstrap confidence intervals", 1987.
     """
@@ -161,6 +162,9 @@ def paired_difference(psnr: np.ndarray, reference: np.ndarray, seed: int = 0) ->
     mean = math.fsum(differences) / len(differences) if np.isfinite(differences).all() else float(differences.mean())
     if len(differences) < FEWEST or not math.isfinite(mean):
         return Difference(mean, None, None)
+    if len(differences) < BOOTSTRAP_FROM:
+        half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1) * scipy.stats.sem(differences)
+        return Difference(mean, float(mean - half), float(mean + half))
     if np.ptp(differences) == 0:  # which the bootstrap complains of
         return Difference(mean, mean, mean)
     interval = scipy.stats.bootstrap(

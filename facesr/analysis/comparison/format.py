@@ -2,7 +2,14 @@
 import math
 from pathlib import Path
 
-from facesr.analysis.comparison.compare import CONFIDENCE, FEWEST, RESAMPLES, Comparison, ContestantRow
+from facesr.analysis.comparison.compare import (
+    BOOTSTRAP_FROM,
+    CONFIDENCE,
+    FEWEST,
+    RESAMPLES,
+    Comparison,
+    ContestantRow,
+)
 from facesr.utils import files
 from facesr.utils.errors import UserError
 from facesr.utils.files import output_file, write_atomic
@@ -39,9 +46,11 @@ def as_markdown(comparison: Comparison, images: int) -> str:
 
 def as_json(comparison: Comparison, **about) -> str:
     """Everything, with each image's PSNR and SSIM; null is what is not there, or infinite."""
+    interval = dict(method='BCa bootstrap' if _is_bootstrap(comparison) else "Student's t", confidence=CONFIDENCE)
     bootstrap = dict(method='BCa', confidence=CONFIDENCE, resamples=RESAMPLES, seed=comparison.seed)
     content = dict(about, gt=comparison.gt, lq_size=comparison.lq_size, device=comparison.device or None,
-                   reference=comparison.rows[0].label, bootstrap=bootstrap,
+                   reference=comparison.rows[0].label, interval=interval,
+                   bootstrap=bootstrap if _is_bootstrap(comparison) else None,
                    entries=[_entry(comparison, row) for row in comparison.rows])
     return files.as_json(content)
 
@@ -71,12 +80,17 @@ def notes(comparison: Comparison) -> list:
     if len(comparison.names) < FEWEST:
         lines.append(f'diff: mean paired difference to {reference}; no interval for fewer than {FEWEST} images')
     else:
-        lines.append(f'diff: mean paired difference to {reference}; interval: {CONFIDENCE:.0%}, BCa bootstrap over '
-                     f'images, {RESAMPLES:,} resamples')
+        how = f'BCa bootstrap over images, {RESAMPLES:,} resamples' if _is_bootstrap(comparison) else (
+            f"Student's t over images (bootstrap: {BOOTSTRAP_FROM} and more)")
+        lines.append(f'diff: mean paired difference to {reference}; interval: {CONFIDENCE:.0%}, {how}')
     if comparison.device:
         lines.append(f'GMACs: for an LQ image of {width}x{height}; s/image: median of the network alone on '
                      f'{comparison.device}')
     return lines
+
+
+def _is_bootstrap(comparison: Comparison) -> bool:
+    return len(comparison.names) >= BOOTSTRAP_FROM
 
 
 def _remarks(comparison: Comparison, bullet: str) -> list:

@@ -75,7 +75,9 @@ def _facts(sources: Sources, measured: Measured, run: Run | None) -> list:
     share = f'{measured.parameters / budget:.1%} of the cap of {budget:,}' if budget else 'no cap'
     facts.append(('parameters', f'{measured.parameters:,}', share))
     if isinstance(sources.meta.get('iter'), int):
-        facts.append(('iteration', f'{sources.meta["iter"]:,}', f'of {sources.cfg.total_iters:,}; {sources.chosen}'))
+        total = sources.cfg.get('total_iters')
+        of_all = f'of {total:,}; ' if total else ''
+        facts.append(('iteration', f'{sources.meta["iter"]:,}', f'{of_all}{sources.chosen}'))
     facts += [('training time', *training_time(run))] if run else []
     worst = max(rows, key=lambda row: row.rank)
     return [*facts, ('worst image', _metric(worst.metrics['PSNR'], 'PSNR'), worst.name)]
@@ -85,7 +87,7 @@ def _without(measured, run) -> list:
     """What is not in the report, and why."""
     return [text for there, text in (
         (measured, 'Without images: it was made with --no-images, so no checkpoint was measured.'),
-        (run, 'Without curves: there was no JSON log in the work dir.')) if not there]
+        (run, 'Without curves: there was no JSON log with training records in the work dir.')) if not there]
 
 
 def _error(values: list) -> str:

@@ -184,7 +184,7 @@ def test_settings_and_curves_alone(work, sources, run):
     assert 'made with --no-images' in page and 'CosineRestart(' in page and page.count('<svg') == 2
     assert 'class="compare"' not in page
     page = render(alone, None, None, DATE)
-    assert 'no JSON log in the work dir' in page and '<svg' not in page
+    assert 'no JSON log with training records in the work dir' in page and '<svg' not in page
 
 
 def test_in_words():
