@@ -28,6 +28,7 @@ from facesr.datasets.loader import build_train_loader
 from facesr.datasets.sample import make_sample
 from facesr.degradation.device import BatchDegradation
 from facesr.engine.train import fill_cache
+from facesr.utils.cli import positive_int
 from facesr.utils.errors import report_user_errors
 from facesr.utils.random import seeded
 
@@ -135,8 +136,8 @@ def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--gt', type=Path, metavar='FOLDER', help='512x512 GT images (default: the embedded sample)')
-    parser.add_argument('--samples', type=int, default=96, help='per round and way (default: 96)')
-    parser.add_argument('--rounds', type=int, default=5, help='rounds (default: 5)')
+    parser.add_argument('--samples', type=positive_int, default=96, help='per round and way (default: 96)')
+    parser.add_argument('--rounds', type=positive_int, default=5, help='rounds (default: 5)')
     parser.add_argument('--workers', type=int, nargs='*', default=[0, 1, 2], help='loading processes (default: 0 1 2)')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

@@ -428,12 +428,15 @@ def cost(folder: Path) -> str:
             '(best of five; the file is in the memory), each time it is read.')
 
 
+TITLE = '# Faults'
+
+
 def report(found: dict, seconds: float, command: str, costs: str) -> str:
     """Everything as Markdown, the two figures that count in front."""
     rows = [[what, str(one.tried), str(one.lost), str(one.wrong), one.then] for what, one in found.items()]
     tried, lost, wrong = (sum(getattr(one, key) for one in found.values()) for key in ('tried', 'lost', 'wrong'))
     return '\n'.join([
-        '# Faults', '', f'    {command}', '',
+        TITLE, '', f'    {command}', '',
         f'**Things lost: {lost}. Things silently wrong: {wrong}.** {tried:,} attempts of {len(found)} kinds '
         f'({seconds / 60:.0f} minutes).', '',
         'Lost is a finished iteration that `--resume` does not have (after a SIGKILL: one before the newest '
@@ -463,6 +466,9 @@ def main():
     parser.add_argument('--out', metavar='FILE', help='write the table there, as Markdown')
     parser.add_argument('--json', metavar='FILE', help='write the numbers there')
     args = parser.parse_args()
+    for path in filter(None, (args.out, args.json)):
+        if Path(path).exists() and not Path(path).read_text(errors='replace').startswith((TITLE, '{\n  "')):
+            parser.error(f'{path}: is there and was not written by this script; give another name')
     start, found = time.monotonic(), {}
     with tempfile.TemporaryDirectory() as folder:
         quiet = io.StringIO()

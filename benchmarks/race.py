@@ -136,7 +136,7 @@ def run_all(waiting: list, args, done) -> None:
             process.terminate()
         for process in running:
             process.wait()
-        if running:
+        if _cpu_seconds() > cpu:  # of those that were stopped, or failed
             done(_cpu_seconds() - cpu)
 
 

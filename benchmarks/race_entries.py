@@ -132,6 +132,8 @@ def _short_schedule(cfg, iterations: int) -> dict:
     factor, schedule = iterations / cfg.total_iters, cfg.get('lr_config') or {}
     short = {key: [max(1, round(value * factor)) for value in schedule[key]]
              for key in ('step', 'periods') if isinstance(schedule.get(key), (list, tuple))}
+    short.update((key, max(1, round(schedule[key] * factor))) for key in ('step', 'total_steps', 'start')
+                 if isinstance(schedule.get(key), int))
     if 'periods' in short:
         short['periods'][-1] += max(0, iterations - sum(short['periods']))  # lost by rounding
     if schedule.get('warmup_iters'):

@@ -17,6 +17,7 @@ from measuring import default_device, device_name, fastest, take_turns
 
 from facesr.config import load_config
 from facesr.models.build import build_restorer
+from facesr.utils.cli import positive_int
 from facesr.utils.errors import UserError, report_user_errors
 from facesr.utils.memory import peak_memory
 from facesr.utils.precision import amp_dtype
@@ -69,10 +70,10 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', nargs='?', default=str(ROOT / 'configs/srresnet_ffhq.py'))
-    parser.add_argument('--patch', type=int, default=96, help='side of the GT crop (default: 96)')
-    parser.add_argument('--batch', type=int, default=4, help='images per step (default: 4)')
-    parser.add_argument('--steps', type=int, default=5, help='steps per round (default: 5)')
-    parser.add_argument('--rounds', type=int, default=2, help='rounds (default: 2)')
+    parser.add_argument('--patch', type=positive_int, default=96, help='side of the GT crop (default: 96)')
+    parser.add_argument('--batch', type=positive_int, default=4, help='images per step (default: 4)')
+    parser.add_argument('--steps', type=positive_int, default=5, help='steps per round (default: 5)')
+    parser.add_argument('--rounds', type=positive_int, default=2, help='rounds (default: 2)')
     parser.add_argument('--row', choices=ROWS, help='measure this row alone, in this process, and print JSON')
     args = parser.parse_args()
     if args.row:

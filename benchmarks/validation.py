@@ -20,12 +20,15 @@ from mmedit.core import psnr, ssim
 from mmedit.models.restorers import BasicRestorer
 
 from facesr.config import load_config
+from facesr.datasets.checks import require_images
 from facesr.datasets.loader import build_eval_loader
 from facesr.evaluation import metrics
 from facesr.evaluation.metrics import build_metrics
 from facesr.evaluation.test import run_test
 from facesr.inference.network import as_arrays, network
 from facesr.models.build import build_restorer
+from facesr.utils.cli import positive_int
+from facesr.utils.errors import report_user_errors
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs/srresnet_ffhq.py'
 REPEATS = 5  # of the metrics alone, per round
@@ -84,7 +87,7 @@ def repeated(val, folder: Path, images: int) -> Path:
     """A copy of the pairs in which they come again and again, so that starting processes does not count for much."""
     for side in ('LQ', 'GT'):
         (folder / side).mkdir(parents=True)
-        files = sorted((Path(val) / side).iterdir())
+        files = [Path(val) / side / name for name in require_images(Path(val) / side, {})]
         for number in range(images):
             shutil.copy(files[number % len(files)], folder / side / f'{number:05d}.png')
     return folder
@@ -122,12 +125,14 @@ def parse_args():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--val', required=True, help='folder with LQ and GT')
-    parser.add_argument('--images', type=int, default=96, help='pairs, repeated if there are fewer (default: 96)')
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--images', type=positive_int, default=96,
+                        help='pairs, repeated if there are fewer (default: 96)')
+    parser.add_argument('--rounds', type=positive_int, default=5)
     parser.add_argument('--threads', type=int, help="torch's and OpenCV's threads (default: theirs)")
     return parser.parse_args()
 
 
+@report_user_errors
 def main():
     """Measure and print."""
     args = parse_args()

@@ -1,4 +1,5 @@
 """Measure a checkpoint on the validation pairs, or restore the test images and zip them for handing in."""
+import os
 from pathlib import Path
 
 import _bootstrap  # noqa: F401
@@ -50,8 +51,8 @@ def check_outputs(args):
 
 def tell_of_others(folder, report):
     """Images that were in the folder before would be handed in too."""
-    from facesr.utils.images import list_images
-    others = [name for name in list_images(folder) if name not in report.sizes]
+    from facesr.utils.images import IMG_EXTENSIONS
+    others = sorted(name for name in os.listdir(folder) if name.endswith(IMG_EXTENSIONS) and name not in report.sizes)
     if others:
         say(f'{folder}: has {len(others)} other images too ({others[0]}); for handing in, give an empty folder')
 
@@ -100,12 +101,12 @@ def main():
     written = [args.out_dir, args.zip, args.out]
     if args.out:
         write_metrics(args.out, report, args.checkpoint, border, **about)
-    if args.out_dir:
-        tell_of_others(args.out_dir, report)
     if args.zip:
         tell_of_zip(report, args.split)
         written.append(write_record(args.zip, args.checkpoint, **about, images=report.images, parameters=parameters,
                                     budget=cfg.get('budget'), **notice_of(getattr(model, NOTICE, None))))
+    if args.out_dir:
+        tell_of_others(args.out_dir, report)
     for path in filter(None, written):
         say(f'written: {path}')
 

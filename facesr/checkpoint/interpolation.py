@@ -5,7 +5,15 @@ from pathlib import Path
 import torch
 
 from facesr.checkpoint.io import newest_of, read_checkpoint
-from facesr.checkpoint.weights import GENERATOR, NOTICE, generator_weights, notice_of, tell_notice
+from facesr.checkpoint.weights import (
+    GENERATOR,
+    NOTICE,
+    OF_BASICSR,
+    generator_weights,
+    is_of_basicsr,
+    notice_of,
+    tell_notice,
+)
 from facesr.utils.errors import CheckpointError
 from facesr.utils.files import atomic_path, file_sha256, is_there, output_file
 from facesr.utils.versions import version
@@ -41,12 +49,17 @@ def interpolate(psnr_checkpoint: str | Path, gan_checkpoint: str | Path, alpha: 
     psnr, gan = (_finite_weights(end, source, ema)
                  for end, source in zip(ends, (psnr_checkpoint, gan_checkpoint), strict=True))
     _require_same_generator(psnr, gan, psnr_checkpoint, gan_checkpoint)
+    basicsr = [is_of_basicsr(end) for end in ends]
+    if basicsr[0] != basicsr[1]:
+        raise CheckpointError(f"{psnr_checkpoint} and {gan_checkpoint}: one is of BasicSR's SRResNet, the other of "
+                              "MMEditing's, which compute otherwise; give two of a kind")
     about = dict(alpha=alpha, weights='moving average' if ema else 'trained', psnr=Path(psnr_checkpoint).name,
                  psnr_sha256=file_sha256(newest_of(psnr_checkpoint)), gan=Path(gan_checkpoint).name,
                  gan_sha256=file_sha256(newest_of(gan_checkpoint)))
     origin = {key: value for key, value in ends[1]['meta'].items() if key == 'exp_name'}
     notice = notice_of(*(end['meta'].get(NOTICE) for end in ends))
-    checkpoint = dict(meta=dict(origin, mmcv_version=version('mmcv'), interpolation=about, **notice),
+    checkpoint = dict(meta=dict(origin, mmcv_version=version('mmcv'), interpolation=about, **notice,
+                                **({OF_BASICSR: True} if basicsr[0] else {})),
                       state_dict={GENERATOR + name: _between(psnr[name], gan[name], alpha) for name in gan})
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)

@@ -115,7 +115,7 @@ def _read(path: Path, map_location) -> dict:
         if isinstance(error, OSError) and error.filename is not None:
             raise  # it may not be read
         if isinstance(error, OSError) and not is_damage(error):
-            raise CheckpointError(f'{path}: cannot be read ({error.strerror}); run the same again when it can') from error
+            raise CheckpointError(f'{path}: cannot be read ({error.strerror}); run the same when it can') from error
         if is_out_of_memory(error) and zipfile.is_zipfile(path):  # whose checksums are right
             raise CheckpointError(f'{path}: {NO_ROOM}') from error
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):

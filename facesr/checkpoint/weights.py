@@ -14,6 +14,7 @@ from facesr.utils.terminal import plain
 # What serves training alone: a model may have it and a checkpoint not, and the other way round.
 TRAINING_ONLY = ('discriminator.', 'perceptual_loss.', 'step_counter')
 NOTICE = 'notice'  # in a checkpoint's meta: what whoever uses it is to know
+OF_BASICSR = 'of_basicsr'  # in a checkpoint's meta: they are of BasicSR's SRResNet, under MMEditing's names
 # The layers of EDSR, RDN and SRResNet whose number and shapes go with the scale.
 UPSAMPLING = re.compile(r'generator(_ema)?\.(upsample\d?|upscale)\.')
 
@@ -47,7 +48,7 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str | Path, ema: bool
     """
     model = unwrapped(model)
     ours = model.state_dict()
-    theirs = _in_restorers_names(checkpoint['state_dict'], model, path)
+    theirs = _in_restorers_names(checkpoint, model, path)
     theirs = _with_matching_parts(_with_matching_ema(theirs, ours, path, ema), ours)
     fresh = []
     if any_scale:
@@ -94,6 +95,13 @@ def _tell(notice: str) -> None:
     note(notice)
 
 
+def is_of_basicsr(checkpoint: dict) -> bool:
+    """Whether weights are of BasicSR's SRResNet: they fit MMEditing's by shape, and under our names by name, but not
+    what it computes.
+    """
+    return bool(checkpoint['meta'].get(OF_BASICSR)) or restorer_weights(checkpoint['state_dict'])[1]
+
+
 def generator_weights(checkpoint: dict, path: str | Path, ema: bool = False) -> dict:
     """A checkpoint's generator alone, or its moving average, under the generator's own names.
 
@@ -112,14 +120,13 @@ def generator_weights(checkpoint: dict, path: str | Path, ema: bool = False) -> 
     return generator
 
 
-def _in_restorers_names(theirs: dict, model, path) -> dict:
+def _in_restorers_names(checkpoint: dict, model, path) -> dict:
     if not hasattr(model, 'generator'):
-        return theirs
-    theirs, of_basicsr = restorer_weights(theirs)
-    if of_basicsr and not getattr(model.generator, 'of_basicsr', False):
+        return checkpoint['state_dict']
+    if is_of_basicsr(checkpoint) and not getattr(model.generator, 'of_basicsr', False):
         raise CheckpointError(f"{path}: is of BasicSR's SRResNet, which has an activation after each upsampling that "
                               "MMEditing's has not; use --cfg-options model.generator.type=BasicSRResNet")
-    return theirs
+    return restorer_weights(checkpoint['state_dict'])[0]
 
 
 def _with_matching_ema(theirs: dict, ours: dict, path, take_ema: bool) -> dict:

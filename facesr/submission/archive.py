@@ -10,7 +10,7 @@ from pathlib import Path
 from facesr.submission.scoring import verify_zip
 from facesr.utils.errors import UserError
 from facesr.utils.files import as_json, atomic_path, file_sha256, write_atomic
-from facesr.utils.ownership import ZIPPED, require_replaceable
+from facesr.utils.ownership import ZIPPED
 from facesr.utils.versions import versions
 
 RECORD = 'submission.json'
@@ -66,12 +66,16 @@ def require_no_other_record(zip_file: str | Path) -> None:
         UserError: There is one, of another zip that is still there, or a file that no tool wrote.
     """
     record = Path(zip_file).with_name(RECORD)
-    require_replaceable(record)
     if not record.is_file() or not record.stat().st_size:
         return
-    other = json.loads(record.read_text()).get('zip')
-    if other not in (None, Path(zip_file).name) and record.with_name(str(other)).exists():
-        raise UserError(f'{record}: is about {other}, which is still there; write the zip into another folder')
+    try:
+        found = json.loads(record.read_bytes())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not {'zip', 'zip_sha256'} <= found.keys():
+        raise UserError(f'{record}: is there and was not made by this tool; write the zip into another folder')
+    if found['zip'] != Path(zip_file).name and record.with_name(str(found['zip'])).exists():
+        raise UserError(f'{record}: is about {found["zip"]}, which is still there; write the zip into another folder')
 
 
 def write_record(zip_file: str | Path, checkpoint: str | Path, **about) -> Path:

@@ -309,6 +309,10 @@ def test_a_schedule_shrinks():
     warm = {'lr_config.warmup': 'linear', 'lr_config.warmup_iters': 3000}
     assert short('configs/srresnet_ffhq_one_cycle.py', 1000, **warm) == {
         'lr_config.periods': [1000], 'lr_config.warmup_iters': 10}
+    assert short('configs/rrdbnet_ffhq.py', 4000, **{'lr_config.step': 50000}) == {'lr_config.step': 500}
+    once = {'lr_config': dict(policy='OneCycle', max_lr=1e-3, total_steps=300000)}
+    assert short('configs/srresnet_ffhq.py', 1000, **once) == {
+        'lr_config.periods': [500, 500], 'lr_config.total_steps': 1000}  # the former's stay, unread
 
 
 @pytest.mark.parametrize('text', ['{', '{"settings": {}}', '[]'])

@@ -10,6 +10,7 @@ from mmedit.models.backbones.sr_backbones import MSRResNet, RRDBNet
 from torch import nn
 from torch.nn import functional
 
+from facesr.checkpoint.interpolation import interpolate
 from facesr.checkpoint.io import read_checkpoint
 from facesr.config import load_config
 from facesr.models.build import build_restorer, load_model
@@ -71,6 +72,15 @@ def test_basicsr_s_srresnet_gives_the_same_images(tmp_path):
         assert torch.allclose(output_of(path, theirs), net(IMAGE), atol=1e-6)
     with pytest.raises(CheckpointError, match='an activation after each upsampling .*type=BasicSRResNet'):
         output_of(path)
+    mixed, ours = tmp_path / 'mixed.pth', tmp_path / 'ours.pth'
+    interpolate(path, path, 0.5, mixed)
+    with torch.no_grad():
+        assert torch.allclose(output_of(mixed, theirs), net(IMAGE), atol=1e-6)
+    with pytest.raises(CheckpointError, match='an activation after each upsampling'):
+        output_of(mixed)
+    torch.save(read_checkpoint(mixed)['state_dict'], ours)
+    with pytest.raises(CheckpointError, match="one is of BasicSR's SRResNet, the other of MMEditing's"):
+        interpolate(ours, path, 0.5, tmp_path / 'x.pth')
 
 
 def test_basicsr_s_rrdbnet(tmp_path):

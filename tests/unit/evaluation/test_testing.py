@@ -71,6 +71,10 @@ def test_test_split_needs_no_gt_and_zips(run_tool, checkpoint, tiny_root, tmp_pa
     assert record['checkpoint_sha256'] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert record['parameters'] < record['budget'] == 1821085 and record['cfg_options'] == SMALL
     assert record['versions']['torch'] == torch.__version__ and record['date'] > '2026'
+    (saved / 'mine.webp').touch()
+    (saved / 'mine.png').touch()
+    done = run_tool(*command, '--out-dir', saved)
+    assert done.returncode == 0 and 'has 1 other images too (mine.png)' in done.stdout
     first = archive.read_bytes()
     other = run_tool(*command, '--zip', tmp_path / 'other.zip')
     assert other.returncode == 2 and 'is about hand_in.zip, which is still there' in other.stderr
@@ -106,6 +110,9 @@ def test_an_output_that_is_something_else_is_refused_at_once(refused, checkpoint
     assert 'submission.json: is there and was not made by this tool' in refused(
         'test.py', *arguments, '--zip', tmp_path / 'a.zip')
     assert (tmp_path / 'submission.json').read_text() == '{"my": "own"}'
+    (tmp_path / 'submission.json').write_text('{"zip": "b.zip", "zip_sha256": ""}')  # of a hand-in
+    assert 'submission.json: is there and was not made by this tool' in refused(
+        'test.py', *arguments, '--out', tmp_path / 'submission.json')
     for option, path in (('--zip', tmp_path), ('--out', tmp_path), ('--zip', checkpoint)):
         line = refused('test.py', *arguments, option, path, '--cfg-options', *SMALL_OPTIONS)
         assert 'give the name of a .' in line

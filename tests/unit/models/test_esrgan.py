@@ -16,8 +16,8 @@ from facesr.checkpoint.interpolation import interpolate
 from facesr.checkpoint.io import read_checkpoint, save_checkpoint
 from facesr.checkpoint.weights import load_weights
 from facesr.config import load_config
-from facesr.engine.preflight import advice
 from facesr.engine.dry_run import dry_run
+from facesr.engine.preflight import advice
 from facesr.engine.train import prepare, train
 from facesr.export.exporter import export_checkpoint
 from facesr.models.build import build_restorer, check_budget, count_discriminator, count_parameters, load_model
