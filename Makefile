@@ -29,7 +29,7 @@ $(PY):
 	@test -n "$(PYTHON)" || { echo "error: no python3 found; install Python 3.10-3.13 or give PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
 		{ echo "error: $(PYTHON) is not Python 3.10-3.13; give another with PYTHON=..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: pyproject.toml requirements.txt constraints.txt | $(PY)
 	@# Python 3.13 needs help with mmcv-full's setup.py, which must run before torch is there.
@@ -38,6 +38,9 @@ $(VENV)/.installed: pyproject.toml requirements.txt constraints.txt | $(PY)
 		PYTHONPATH=tools/py313 $(PIP) --no-build-isolation --no-deps mmcv-full==1.7.2; \
 	fi
 	$(PIP) -r requirements.txt
+	@# OpenCV's usual build needs the system's libGL, which bare machines lack; the headless one is the same without windows.
+	@$(PY) -c 'import cv2' 2> /dev/null || $(PIP) --force-reinstall --no-deps \
+		opencv-python-headless==$$($(PY) -c 'import importlib.metadata as m; print(m.version("opencv-python"))')
 	touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed

@@ -24,6 +24,16 @@ CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(['third_party'])
 
 
+def command_lines() -> list:
+    """Of the processes that there are."""
+    lines = []
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        with suppress(OSError):  # it has ended
+            lines.append(path.read_bytes().replace(b'\0', b' ').decode(errors='replace'))
+    assert lines
+    return lines
+
+
 class Forked:
     """As `subprocess.Popen([python, script, arguments...], start_new_session=True)`, as far as the tests use it.
 

@@ -14,9 +14,6 @@ WORK_DIR = 'work_dirs/naf_unet_sample'
 RESTORED = 'work_dirs/sample_restored'
 WEIGHTS = 'naf_unet_ffhq'  # of those in the box, those for LQ like the sample's
 
-PICTURES = [f'{RESTORED}/comparison.png', *(f'{WORK_DIR}/{name}' for name in (
-    'comparison.png', 'degradation.png', 'curves/loss.png', 'curves/loss.svg', 'curves/psnr.png', 'curves/psnr.svg'))]
-
 
 def run_demo() -> dict:
     """Sample, its faces restored; annotation, check, training, validation, hand-in zip, pictures, report.
@@ -35,8 +32,6 @@ def run_demo() -> dict:
         'LQ | bicubic | HQ | GT of those': f'{RESTORED}/comparison.png',
     }
     hq, picture = made.values()
-    for name in PICTURES:  # of an earlier version, which the tools do not know as their own
-        (ROOT / name).unlink(missing_ok=True)
     _tool('restore.py', 'data/sample/test/LQ', '--weights', WEIGHTS, '--out-dir', hq)
     _tool('show_results.py', '--weights', WEIGHTS, '--data-root', 'data/sample', '--out', picture)
     _tool('make_annotation.py', 'data/sample/train/GT', 'annotations/sample_train.txt')

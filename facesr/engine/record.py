@@ -52,15 +52,21 @@ class HarmlessText(logging.Filter):
 def record_config(cfg: Config, name: str, work_dir) -> None:
     """Write a run's config as Python and, to be read without running anything, as JSON.
 
-    One that is there already with other contents is kept in `config_history`, numbered.
+    The Python that is there already with other contents is kept, as by `write_and_keep`.
     """
-    path, text = Path(work_dir) / f'{name}.py', config_text(cfg)
-    if path.is_file() and path.read_text(encoding='utf-8', errors='replace') != text:
-        numbers = [int(part) for other in (path.parent / HISTORY).glob('*.py')
-                   if (part := other.stem.rpartition('.')[2]).isdigit()]
-        write_atomic(path.parent / HISTORY / f'{name}.{max(numbers, default=0) + 1}.py', path.read_bytes())
-    write_atomic(path, text)
+    path = Path(work_dir) / f'{name}.py'
+    write_and_keep(path, config_text(cfg))
     write_atomic(path.with_name(recorded_as(name)), f'{json.dumps(cfg._cfg_dict.to_dict(), indent=2, default=str)}\n')
+
+
+def write_and_keep(path: Path, text: str) -> None:
+    """Write a file; one that is there already with other contents is kept in `config_history`, numbered."""
+    if path.is_file() and path.read_text(encoding='utf-8', errors='replace') != text:
+        numbers = [int(part) for other in (path.parent / HISTORY).glob(f'*{path.suffix}')
+                   if (part := other.stem.rpartition('.')[2]).isdigit()]
+        write_atomic(path.parent / HISTORY / f'{path.stem}.{max(numbers, default=0) + 1}{path.suffix}',
+                     path.read_bytes())
+    write_atomic(path, text)
 
 
 def tell_changes(runner, now: dict) -> None:

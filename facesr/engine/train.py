@@ -29,7 +29,7 @@ from facesr.engine.hooks.ema_hook import GeneratorEMAHook
 from facesr.engine.hooks.eval_hook import SREvalHook
 from facesr.engine.hooks.text_logger import log_to_file
 from facesr.engine.preflight import PLAIN_STEP, check_choices, check_discriminator, check_schedule, longer
-from facesr.engine.record import HarmlessText, LogFile, number_log, record_config, tell_changes
+from facesr.engine.record import HarmlessText, LogFile, number_log, record_config, tell_changes, write_and_keep
 from facesr.engine.runner import VALIDATION_DUE, SRIterBasedRunner
 from facesr.engine.settings import settings_of
 from facesr.evaluation.metrics import check_metrics, least_side
@@ -38,7 +38,7 @@ from facesr.utils import dist
 from facesr.utils.choices import RESUME_AUTO, RESUME_LATEST
 from facesr.utils.device import explain_cpu
 from facesr.utils.errors import CheckpointError, DamagedCheckpoint, UserError, mistakes_in
-from facesr.utils.files import remove_leftovers, write_atomic
+from facesr.utils.files import remove_leftovers
 from facesr.utils.lock import WorkDirLock
 from facesr.utils.memory import enough_memory, format_peak, limit_memory, peak_memory
 from facesr.utils.precision import amp_dtype
@@ -348,7 +348,7 @@ def _start_log(cfg: Config, name: str, runner: SRIterBasedRunner) -> None:
     remove_leftovers(work_dir, '*.pth')
     record_config(cfg, name, work_dir)
     number_log(runner)
-    write_atomic(work_dir / 'environment.txt', f'{runner.meta["env_info"]}\n')
+    write_and_keep(work_dir / 'environment.txt', f'{runner.meta["env_info"]}\n')
     _log_to(work_dir / f'{runner.timestamp}.log', runner.logger)
     cap = f'{cfg.budget:,}' if cfg.get('budget') else 'none'
     processes = f'{dist.world_size()} processes, each ' if dist.world_size() > 1 else ''

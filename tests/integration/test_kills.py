@@ -2,9 +2,9 @@
 import os
 import resource
 import signal
-import subprocess
 import time
 from functools import partial
+from pathlib import Path
 
 import kill
 import pytest
@@ -90,8 +90,8 @@ def _limit_files(size):
 @pytest.mark.parametrize('policy', ['stop', 'skip'])
 def test_a_worker_that_dies(policy, start, tmp_path):
     process = start('data.workers_per_gpu=1', f'on_data_error={policy}', 'evaluation.interval=5000')
-    children = subprocess.run(['ps', '--ppid', str(process.pid), '-o', 'pid='], capture_output=True, text=True)
-    worker = max(int(pid) for pid in children.stdout.split())
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text()
+    worker = max(int(pid) for pid in children.split())
     os.kill(worker, signal.SIGKILL)
     if policy == 'skip':
         deadline = time.monotonic() + HANGS

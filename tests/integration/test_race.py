@@ -1,7 +1,6 @@
 """benchmarks/race.py: two tiny entries on a few iterations."""
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import race_entries
 import race_run
 import torch
 from conftest import HANGS, SMALL_OPTIONS
-from forked import Forked
+from forked import Forked, command_lines
 from race_entries import Length
 
 from facesr.checkpoint.io import read_checkpoint
@@ -126,7 +125,7 @@ def test_a_race_that_is_stopped_goes_on(command, tmp_path):
         process.wait(HANGS)
     assert process.returncode == 2 and 'the same command goes on' in (tmp_path / 'stderr').read_text()
     assert list(tmp_path.glob('race/*/*/seed_0/iter_*.pth'))  # saved
-    assert not any(f'{tmp_path}/race' in line for line in os.popen('ps -eo args').read().splitlines())
+    assert not any(f'{tmp_path}/race' in line for line in command_lines())
 
 
 def test_an_entry_that_was_not_trained_may_change_or_go(race_here, prepare, monkeypatch, tmp_path):

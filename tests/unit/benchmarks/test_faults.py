@@ -5,10 +5,13 @@ import faults
 def test_nothing_lost_nothing_silently_wrong(run_command, tmp_path):
     out = tmp_path / 'faults.md'
     done = run_command(['python', 'benchmarks/faults.py', '--out', out, '--only', 'flipped_checkpoint',
-                        'flipped_export', 'flipped_cache', 'made_to_harm', 'names'])
+                        'flipped_export', 'flipped_cache', 'made_to_harm', 'names', 'failures', 'failing_writes'])
     assert done.returncode == 0, done.stdout + done.stderr
     text = out.read_text()
-    assert '**Things lost: 0. Things silently wrong: 0.** 643 attempts of 5 kinds' in text
+    assert '**Things lost: 0. Things silently wrong: 0.** 653 attempts of 7 kinds' in text
+    assert '--only flipped_checkpoint flipped_export' in text
+    again = run_command(['python', 'benchmarks/faults.py', '--out', 'README.md', '--only', 'names'])
+    assert again.returncode == 2 and 'README.md: is there and was not written by this script' in again.stderr
     assert '## What can still be lost' in text and text in done.stdout
 
 

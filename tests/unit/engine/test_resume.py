@@ -8,6 +8,7 @@ import kill
 import pytest
 import torch
 from conftest import SMALL_NAF
+from faults import flat
 
 from facesr.checkpoint.io import read_checkpoint
 from facesr.checkpoint.naming import find_latest
@@ -47,15 +48,6 @@ def test_a_checkpoint_holds_all_that_a_resume_needs(config, net, tiny_config, tm
                for record in map(json.loads, log.read_text().splitlines()) if record.get('mode') == 'train'}
               for folder in (straight, parts)]
     assert losses[0] == losses[1] and set(losses[0]) == {4, 8}  # the window from 5 to 8 spans the resume
-
-
-def flat(thing):
-    """Nested values with tensors as plain ones, for comparison."""
-    if torch.is_tensor(thing):
-        return thing.tolist()
-    if isinstance(thing, dict):
-        return {key: flat(value) for key, value in thing.items()}
-    return [flat(value) for value in thing] if isinstance(thing, (list, tuple)) else thing
 
 
 def test_a_signal_during_validation_does_not_wait_for_it(tiny_config, tmp_path, monkeypatch):

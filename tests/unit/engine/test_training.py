@@ -198,6 +198,15 @@ def test_nothing_is_overwritten_without_resume(tiny_config, work):
     assert not list(work.glob('best_*'))  # validate=False
 
 
+def test_a_file_with_the_name_of_one_of_ours_is_kept(tiny_config, work):
+    work.mkdir()
+    (work / 'environment.txt').write_text('mine')
+    (work / 'run.py').write_text('mine')
+    train(tiny_config(), 'run', validate=False)
+    assert (work / 'config_history/environment.1.txt').read_text() == 'mine'
+    assert (work / 'config_history/run.1.py').read_text() == 'mine'
+
+
 def test_resume_without_a_checkpoint(tiny_config):
     with pytest.raises(CheckpointError, match='--resume: no checkpoint in'):
         train(tiny_config(), 'run', resume=RESUME_LATEST)

@@ -3,6 +3,7 @@ import fcntl
 import json
 import os
 import pty
+import signal
 import struct
 import sys
 import termios
@@ -24,6 +25,7 @@ from facesr.engine.train import train
 from facesr.evaluation.evaluator import evaluate_loader
 from facesr.utils import memory
 from facesr.utils.errors import UserError
+from facesr.utils.signals import EXIT_STOPPED
 
 
 def test_lines_tell_what_one_asks(tiny_config, tmp_path):
@@ -92,17 +94,35 @@ def test_tensorboard_has_scalars_and_pictures(tiny_config, tmp_path):
     assert [event.step for event in first] == [1, 2] and (first[0].width, first[0].height) == (3 * 64, 64)
 
 
-@pytest.mark.slow
-def test_a_terminal_has_a_bar_and_the_file_the_lines(tiny_root, tmp_path):
+def in_a_terminal(tiny_root, tmp_path, *options):
+    """A training that writes to a terminal, and the end of that from which it is read."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('HHHH', 40, 150, 0, 0))  # rows, columns, and pixels
     terminal = os.ttyname(slave)
     process = Forked(
         [sys.executable, 'tools/train.py', 'configs/srresnet_ffhq.py', '--data-root', tiny_root, '--work-dir',
          tmp_path / 'work', '--cfg-options', *SMALL_OPTIONS, f'data.train.ann_file={tiny_root}/train.txt',
-         'gt_patch_size=32', 'total_iters=4', 'log_config.interval=2', 'data.workers_per_gpu=0',
-         'evaluation.interval=4'], terminal, terminal)
+         'gt_patch_size=32', 'log_config.interval=2', 'data.workers_per_gpu=0', *options], terminal, terminal)
     os.close(slave)
+    return process, master
+
+
+@pytest.mark.slow
+def test_a_terminal_that_goes_away_costs_nothing(tiny_root, tmp_path):
+    process, master = in_a_terminal(tiny_root, tmp_path, 'total_iters=100000', 'evaluation.interval=100000')
+    shown = b''
+    while b'loss: ' not in shown:
+        shown += os.read(master, 4096)
+    os.close(master)  # from now on writing fails
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(HANGS) == EXIT_STOPPED
+    log, saved = next((tmp_path / 'work').glob('*.log')).read_text(), (tmp_path / 'work/latest.pth').resolve()
+    assert f'stopped after iteration {saved.stem.removeprefix("iter_")} of 100000' in log
+
+
+@pytest.mark.slow
+def test_a_terminal_has_a_bar_and_the_file_the_lines(tiny_root, tmp_path):
+    process, master = in_a_terminal(tiny_root, tmp_path, 'total_iters=4', 'evaluation.interval=4')
     shown = b''
     while True:
         try:

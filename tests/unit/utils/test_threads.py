@@ -37,7 +37,7 @@ def test_what_work_raises_comes_out_and_the_rest_is_dropped():
         for number in range(50):
             background.submit(work, number)
             go.set()
-    assert len(done) < 50
+    assert len(done) <= 1  # of the two that may wait
 
 
 @pytest.mark.parametrize('in_thread', [False, True])
