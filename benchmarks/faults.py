@@ -436,15 +436,12 @@ def cost(folder: Path) -> str:
             '(best of five; the file is in the memory), each time it is read.')
 
 
-TITLE = '# Faults'
-
-
 def report(found: dict, seconds: float, command: str, costs: str) -> str:
     """Everything as Markdown, the two figures that count in front."""
     rows = [[what, str(one.tried), str(one.lost), str(one.wrong), one.then] for what, one in found.items()]
     tried, lost, wrong = (sum(getattr(one, key) for one in found.values()) for key in ('tried', 'lost', 'wrong'))
     return '\n'.join([
-        TITLE, '', f'    {command}', '',
+        '# Faults', '', f'    {command}', '',
         f'**Things lost: {lost}. Things silently wrong: {wrong}.** {tried:,} attempts of {len(found)} kinds '
         f'({seconds / 60:.0f} minutes).', '',
         'Lost is a finished iteration that `--resume` does not have (after a SIGKILL: one before the newest '
@@ -474,9 +471,9 @@ def main():
     parser.add_argument('--out', metavar='FILE', help='write the table there, as Markdown')
     parser.add_argument('--json', metavar='FILE', help='write the numbers there')
     args = parser.parse_args()
-    for path in filter(None, (args.out, args.json)):
-        known = Path(path).read_text(errors='replace') if Path(path).exists() else FAULTS[0].__doc__
-        if not any(fault.__doc__ in known for fault in FAULTS):
+    for path in filter(Path.exists, map(Path, filter(None, (args.out, args.json)))):
+        text = path.read_text(errors='replace')
+        if not any(fault.__doc__ in text for fault in FAULTS):
             parser.error(f'{path}: is there and was not written by this script; give another name')
     start, found = time.monotonic(), {}
     with tempfile.TemporaryDirectory() as folder:

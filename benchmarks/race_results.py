@@ -8,11 +8,11 @@ import numpy as np
 import scipy.stats
 from race_entries import AVERAGE, Entry, Length, Recipe, Trial
 
+from facesr.analysis.comparison.compare import CONFIDENCE, half_width
 from facesr.analysis.logs import read_runs
 from facesr.utils.errors import UserError
 from facesr.utils.tables import text_table
 
-CONFIDENCE = 0.95
 METRICS = ('PSNR', 'PSNR_ema')
 
 
@@ -147,11 +147,6 @@ def difference(row: Row, reference: Row) -> Difference | None:
     by_seed = values.mean(1)
     return Difference(math.fsum(by_seed) / len(shared), float(half_width(by_seed)) if len(shared) > 1 else None,
                       crossed_half_width(values) if values.shape[1] > 1 else None)
-
-
-def half_width(values):
-    """Half of Student's interval of a mean, along the first axis."""
-    return scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * scipy.stats.sem(values)
 
 
 def crossed_half_width(values: np.ndarray) -> float:

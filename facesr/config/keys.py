@@ -258,14 +258,6 @@ CLOSED = ('', 'data', *(f'data.{split}_dataloader' for split in SPLITS), 'evalua
           'log_config', 'test_cfg', 'train_cfg')
 
 FILES_ALONE = 'images are read from files here (cache_images=True keeps them decoded, as LMDB would)'
-# What MMEditing's constructors take without looking.
-_SWALLOWED = {
-    'LoadImageFromFile': ('io_backend', 'key', 'flag', 'channel_order', 'convert_to', 'save_original_img', 'use_cache',
-                          'backend'),
-    **dict.fromkeys(('RandomBlur', 'RandomResize', 'RandomNoise', 'RandomJPEGCompression'), ('params', 'keys')),
-    'Quantize': ('keys', ),
-    'DegradationsWithShuffle': ('degradations', 'keys', 'shuffle_idx'),
-}
 _PARAMS = {
     'RandomBlur': ('kernel_size', 'kernel_list', 'kernel_prob', 'sigma_x', 'sigma_y', 'rotate_angle', 'beta_gaussian',
                    'beta_plateau', 'omega', 'prob', 'sigma_x_step', 'sigma_y_step', 'rotate_angle_step',
@@ -275,6 +267,14 @@ _PARAMS = {
     'RandomNoise': ('noise_type', 'noise_prob', 'gaussian_sigma', 'gaussian_gray_noise_prob', 'poisson_scale',
                     'poisson_gray_noise_prob', 'gaussian_sigma_step', 'poisson_scale_step', 'prob'),
     'RandomJPEGCompression': ('quality', 'quality_step', 'prob'),
+}
+# What MMEditing's constructors take without looking.
+_SWALLOWED = {
+    'LoadImageFromFile': ('io_backend', 'key', 'flag', 'channel_order', 'convert_to', 'save_original_img', 'use_cache',
+                          'backend'),
+    **dict.fromkeys(_PARAMS, ('params', 'keys')),
+    'Quantize': ('keys', ),
+    'DegradationsWithShuffle': ('degradations', 'keys', 'shuffle_idx'),
 }
 
 

@@ -280,12 +280,12 @@ def _refuse_two_values(cfg: Config, written: dict) -> None:
     """What the file itself says at its top level, perhaps by a base, goes into the training pipelines, and must not be
     said otherwise there.
     """
-    for number, transform in ((number, transform) for pipeline in training_pipelines(cfg)
-                              for number, transform in enumerate(pipeline)):
-        for key in FOR_DEGRADE if transform['type'] in ('Degrade', 'PairedRandomCrop') else ():
-            if None not in (written[key], transform.get(key)) and transform[key] != written[key]:
-                raise UserError(f'config key "{key}": is another one than the {key} of {transform["type"]}, transform '
-                                f'{number} of the training pipeline; leave out one of them')
+    for pipeline in training_pipelines(cfg):
+        for number, transform in enumerate(pipeline):
+            for key in FOR_DEGRADE if transform['type'] in ('Degrade', 'PairedRandomCrop') else ():
+                if None not in (written[key], transform.get(key)) and transform[key] != written[key]:
+                    raise UserError(f'config key "{key}": is another one than the {key} of {transform["type"]}, '
+                                    f'transform {number} of the training pipeline; leave out one of them')
 
 
 def _apply_patch_size(cfg: Config) -> None:

@@ -45,7 +45,6 @@ class SRIterBasedRunner(IterBasedRunner):
 
     Args:
         cfg (Config): For the batch size, the seed, and the advice when memory runs out.
-        log_window (int): Iterations of the longest logging window.
         kwargs: `IterBasedRunner`'s arguments.
 
     Attributes:
@@ -57,12 +56,12 @@ class SRIterBasedRunner(IterBasedRunner):
     _iter: int  # mmcv's
     _inner_iter: int
 
-    def __init__(self, *args, cfg: Config, log_window: int, **kwargs):
+    def __init__(self, *args, cfg: Config, **kwargs):
         super().__init__(*args, **kwargs)
         self.cfg, self.settings = cfg, {}
         self.stream: BatchStream | None = None
         self.settle: Callable = lambda: None
-        self.log_buffer = LazyLogBuffer(log_window)
+        self.log_buffer = LazyLogBuffer()
         self.device = next(self.model.parameters()).device
         self.saved_iter: int | None = None  # of the newest checkpoint that this process wrote or resumed from
         self.position = 0

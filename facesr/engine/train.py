@@ -300,8 +300,7 @@ def build_runner(model: nn.Module, cfg: Config, logger: logging.Logger, validate
         logger=logger,
         meta=dict(hook_msgs={}),
         max_iters=cfg.total_iters,
-        cfg=cfg,
-        log_window=cfg.log_config.interval)
+        cfg=cfg)
     _register_hooks(runner, cfg, validate)
     return runner
 

@@ -1,5 +1,4 @@
 """The HQ images as files, and the zip that CodaLab takes."""
-import json
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 from facesr.submission.scoring import verify_zip
 from facesr.utils.errors import UserError
 from facesr.utils.files import as_json, atomic_path, file_sha256, write_atomic
-from facesr.utils.ownership import ZIPPED
+from facesr.utils.ownership import ZIPPED, json_with
 from facesr.utils.versions import versions
 
 RECORD = 'submission.json'
@@ -68,11 +67,8 @@ def require_no_other_record(zip_file: str | Path) -> None:
     record = Path(zip_file).with_name(RECORD)
     if not record.is_file() or not record.stat().st_size:
         return
-    try:
-        found = json.loads(record.read_bytes())
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not {'zip', 'zip_sha256'} <= found.keys():
+    found = json_with(record, {'zip', 'zip_sha256'})
+    if not found:
         raise UserError(f'{record}: is there and was not made by this tool; write the zip into another folder')
     if found['zip'] != Path(zip_file).name and record.with_name(str(found['zip'])).exists():
         raise UserError(f'{record}: is about {found["zip"]}, which is still there; write the zip into another folder')

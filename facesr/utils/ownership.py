@@ -53,12 +53,17 @@ def _markdown(path: Path) -> bool:
         return file.read(len(MARKDOWN)) == MARKDOWN.encode()  # a user may have put something before it
 
 
-def _results(path: Path) -> bool:
+def json_with(path: Path, *kinds: set) -> dict:
+    """The object in a JSON file that has all keys of one of the kinds; {} of any other file."""
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and any(keys <= content.keys() for keys in JSON)
+        return {}
+    return content if isinstance(content, dict) and any(keys <= content.keys() for keys in kinds) else {}
+
+
+def _results(path: Path) -> bool:
+    return bool(json_with(path, *JSON))
 
 
 def _zip(path: Path) -> bool:

@@ -163,14 +163,19 @@ def paired_difference(psnr: np.ndarray, reference: np.ndarray, seed: int = 0) ->
     if len(differences) < FEWEST or not math.isfinite(mean):
         return Difference(mean, None, None)
     if len(differences) < BOOTSTRAP_FROM:
-        half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1) * scipy.stats.sem(differences)
-        return Difference(mean, float(mean - half), float(mean + half))
+        half = float(half_width(differences))
+        return Difference(mean, mean - half, mean + half)
     if np.ptp(differences) == 0:  # which the bootstrap complains of
         return Difference(mean, mean, mean)
     interval = scipy.stats.bootstrap(
         (differences, ), np.mean, n_resamples=RESAMPLES, batch=1000, confidence_level=CONFIDENCE, method='BCa',
         random_state=np.random.default_rng(seed)).confidence_interval
     return Difference(mean, float(interval.low), float(interval.high))
+
+
+def half_width(values):
+    """Half of Student's interval of a mean, along the first axis."""
+    return scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * scipy.stats.sem(values)
 
 
 def _row(contestant, images: list, reference: list, seed: int) -> ContestantRow:
